@@ -1,0 +1,46 @@
+"""`darkroom VERB …`: the table of verbs. A verb's module is imported when it is called."""
+
+from importlib import import_module
+
+import click
+
+from darkroom import __version__
+
+VERBS = {
+    "txt2img": ("darkroom.cli.txt2img", "Make pictures from a prompt."),
+    "redo": ("darkroom.cli.pictures", "Make a picture again from the recipe inside it."),
+    "info": ("darkroom.cli.pictures", "Show the recipe inside a picture."),
+    "recover": ("darkroom.cli.pictures", "Finish pictures that were sampled but never saved."),
+    "models": ("darkroom.cli.models", "List the models on this machine, or show one."),
+    "doctor": ("darkroom.cli.doctor", "Check this installation and say how to mend it."),
+    "bench": ("darkroom.cli.bench", "Measure this machine, side by side with plain diffusers."),
+}
+
+
+class Verbs(click.Group):
+    """Imports only the verb that was asked for, so that `--help` costs nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs, in the order of the table."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of one verb."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = getattr(import_module(VERBS[cmd_name][0]), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="darkroom")
+def main() -> None:
+    """Darkroom makes pictures with Stable Diffusion on your own machine.
+
+    Start with:  darkroom txt2img "a red apple on a blue background"
+    """

@@ -1,0 +1,27 @@
+"""What a running job tells the world. Append-only, so a reloaded page replays from `seq`."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+EventKind = Literal["queued", "started", "step", "preview", "artifact", "warning", "done", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened to one job; whoever runs the job stamps `job` and `seq`.
+
+    What `data` holds, by kind (all values are JSON):
+
+    - started: `images`, `steps` (per image), `model`, `device`, `plan`, `width`, `height` (px)
+    - step: `image`, `step` and `steps` (both count from 1), `rate` (steps per second)
+    - preview: `image`, `path`
+    - artifact: `image`, `path`, `seed`, `seconds`, `sha256`
+    - warning: `text`
+    - done: `images`, `seconds`
+    - failed: `error` (class name), `text`, `hint`
+    """
+
+    kind: EventKind
+    data: dict[str, Any] = field(default_factory=dict)
+    job: str = ""
+    seq: int = 0

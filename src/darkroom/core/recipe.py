@@ -1,0 +1,68 @@
+"""What was really run: enough to make the same pixels again. Embedded in every picture."""
+
+import secrets
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from darkroom.core.errors import BadFile
+from darkroom.core.model import ModelCard
+from darkroom.core.request import Frozen, ImageRequest, ResolvedRequest
+from darkroom.core.sampler_table import AUTOMATIC, resolve_scheduler
+
+MAX_RECIPE = 8_000_000  # characters; two prompts of the greatest length, escaped, fit
+
+
+class UsedModel(Frozen):
+    """One weight file that took part."""
+
+    role: Literal["checkpoint"] = "checkpoint"
+    name: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Recipe(Frozen):
+    """One picture: the request with nothing left open, and what it ran on.
+
+    Equal recipes give equal pixels on the same class of device.
+    """
+
+    format: Literal[1] = 1
+    request: ResolvedRequest
+    image: int = Field(0, ge=0)  # which of the request's pictures, from 0
+    seed: int = Field(ge=0)  # of this picture
+    models: tuple[UsedModel, ...] = ()
+    device: str = ""  # class of device, such as "cpu float32"
+    plan: dict[str, int | str | bool | None] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    def again(self) -> ImageRequest:
+        """The request that makes this one picture again."""
+        fields = self.request.model_dump() | {"seed": self.seed, "count": 1}
+        return ImageRequest.model_validate(fields)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Recipe":
+        """Read an untrusted recipe; BadFile when it is none."""
+        if len(text) > MAX_RECIPE:
+            raise BadFile(f"the recipe is too long ({len(text):,} characters)")
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in problem["loc"]) or "the recipe"
+            raise BadFile(f"the recipe cannot be read: {where}: {problem['msg']}") from None
+
+
+DEFAULTS: dict[str, float | str] = {"steps": 20, "cfg_scale": 7.0}
+
+
+def resolve(request: ImageRequest, card: ModelCard) -> ResolvedRequest:
+    """Fill in what the request leaves open: what the model recommends, a seed, the schedule."""
+    given = {name: value for name, value in request.model_dump().items() if value is not None}
+    if request.scheduler == AUTOMATIC:
+        given["scheduler"] = resolve_scheduler(request.sampler, AUTOMATIC).name
+    own = {"width": card.native_size, "height": card.native_size, **card.recommended}
+    return ResolvedRequest.model_validate(
+        {**DEFAULTS, "seed": secrets.randbelow(2**32), **own, **given}
+    )

@@ -1,0 +1,1 @@
+"""One device: what it can do, the models on it, and the denoisers that tasks call."""

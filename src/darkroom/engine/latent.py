@@ -1,0 +1,84 @@
+"""Between latents and pictures: decoding, in tiles on demand, and cheap previews.
+
+B batch, C latent channels, H W latent height and width (pixels / 8).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from darkroom.sampling.denoiser import ramp, spans
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+FACTOR = 8  # pixels per latent pixel
+OVERLAP = 8  # latent pixels that neighbouring tiles share
+
+# Latent to RGB by a linear map, for previews of SD1 models: rows are the four latent channels,
+# then the offset (fitted by users of SD1.4 and published on Hugging Face's forum in 2022).
+SD1_PREVIEW = (
+    (0.298, 0.207, 0.208),
+    (0.187, 0.286, 0.173),
+    (-0.158, 0.189, 0.264),
+    (-0.184, -0.271, -0.473),
+    (0.0, 0.0, 0.0),
+)
+
+
+def decode(vae: AutoencoderKL, latents: Tensor, *, scale: float, tile: int | None) -> Tensor:
+    """Decode `latents` (B, C, H, W) to pixels (B, 3, 8H, 8W) in [-1, 1], one picture at a time.
+
+    `tile` is the side of a tile in latent pixels. Tiles overlap and are blended linearly; the
+    result differs slightly from decoding in one piece, since the decoder sees less at a time.
+    """
+    weight = next(vae.parameters())
+    scaled = latents.to(weight) / scale
+    return torch.cat([_decode_one(vae, one, tile) for one in scaled.split(1)])
+
+
+def _decode_one(vae: AutoencoderKL, latent: Tensor, tile: int | None) -> Tensor:
+    if tile is None or max(latent.shape[-2:]) <= tile:
+        return _network(vae, latent)
+    height, width = latent.shape[-2:]
+    total = latent.new_zeros(1, 3, height * FACTOR, width * FACTOR)
+    weight = latent.new_zeros(1, 1, height * FACTOR, width * FACTOR)
+    overlap = min(OVERLAP, tile // 2)
+    for rows in spans(height, tile, overlap):
+        for columns in spans(width, tile, overlap):
+            part = _network(vae, latent[..., rows, columns])
+            share = ramp(part.shape[-2], part)[:, None] * ramp(part.shape[-1], part)
+            where = (..., _pixels(rows), _pixels(columns))
+            total[where] += part * share
+            weight[where] += share
+    return total / weight
+
+
+def _network(vae: AutoencoderKL, latent: Tensor) -> Tensor:
+    sample: Tensor = vae.decode(latent, return_dict=False)[0]
+    return sample
+
+
+def _pixels(span: slice) -> slice:
+    return slice(span.start * FACTOR, span.stop * FACTOR)
+
+
+def to_bytes(pixels: Tensor) -> Tensor:
+    """Pixels (B, 3, H, W) in [-1, 1] to (B, H, W, 3) uint8, truncated as A1111 does."""
+    unit = ((pixels.float() + 1) / 2).clamp(0, 1)
+    return (unit * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
+
+
+def preview(latent: Tensor, matrix: Tensor, *, factor: int = FACTOR) -> Tensor:
+    """A rough picture (H * factor, W * factor, 3) uint8 of one scaled `latent` (C, H, W).
+
+    `matrix` (C + 1, 3) maps latent channels to RGB in [-1, 1]; its last row is the offset.
+    """
+    rows = matrix.to(latent.device, torch.float32)
+    rgb = torch.einsum("chw,cr->rhw", latent.float(), rows[:-1]) + rows[-1].view(3, 1, 1)
+    large = functional.interpolate(rgb.unsqueeze(0), scale_factor=factor, mode="bilinear")
+    return to_bytes(large)[0]

@@ -1,0 +1,1 @@
+"""Jobs: requests on their way to becoming files. Only `worker` may import torch."""

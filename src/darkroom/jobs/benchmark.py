@@ -1,0 +1,211 @@
+"""txt2img here and in a plain diffusers pipeline: same weights, same noise, alternating.
+
+Machines are noisy and drift, so the two take turns and only the ratio of each pair counts. Both
+run Euler on the Karras schedule, which both compute at unrounded timesteps, so that their final
+latents can be compared; the comparison is part of the result.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from darkroom.core.model import ModelCard
+from darkroom.core.recipe import resolve
+from darkroom.core.request import ImageRequest, ResolvedRequest
+from darkroom.core.sampler_table import find_sampler, find_scheduler
+from darkroom.engine.device import choose_device
+from darkroom.engine.engine import Engine
+from darkroom.engine.networks import Placement, load_networks
+from darkroom.engine.tokenizer import BOS, EOS, Tokenizer
+from darkroom.sampling import SAMPLERS, Course, Seeds, levels, sample, table_for
+from darkroom.weights.header import read_header
+from darkroom.weights.topology import TextDims
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel
+
+FIXED = {
+    "prompt": "a red apple on a blue background",
+    "negative_prompt": "blurry, low quality",
+    "sampler": "Euler",
+    "scheduler": "Karras",
+    "cfg_scale": 7.0,
+    "seed": 1234,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Seconds of one pair of runs."""
+
+    ours: float
+    diffusers: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The result of all rounds."""
+
+    rounds: tuple[Round, ...]
+    latent_error: (
+        float  # greatest difference of the final latents, relative to their greatest value
+    )
+    pixel_error: int  # greatest difference of the pictures, of 255
+
+    @property
+    def ratio(self) -> float:
+        """Median over rounds of diffusers' time / ours: above 1, ours is faster."""
+        return statistics.median(r.diffusers / r.ours for r in self.rounds)
+
+    def record(self) -> dict[str, Any]:
+        """As JSON."""
+        return {**asdict(self), "ratio": self.ratio}
+
+
+Tensors = dict[str, Tensor]
+Run = Callable[[], tuple[Tensor, Tensor]]  # -> latent (C, H, W), picture (8H, 8W, 3) uint8
+
+
+def run_rounds(
+    card: ModelCard, fields: Mapping[str, Any], *, rounds: int, threads: int = 0
+) -> Iterator[Comparison]:
+    """Measure round after round, after a warm-up; each yield holds all rounds so far.
+
+    `fields` are those of the request that may vary: size, steps.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    request = resolve(ImageRequest.parse({**FIXED, **fields}), card)
+    theirs = _theirs(card, request)  # first: see engine.imports on diffusers' pipelines
+    ours = _ours(card, request)
+    (latent, picture), (their_latent, their_picture) = ours(), theirs()
+    error = (latent - their_latent).abs().max() / their_latent.abs().max()
+    pixels = (picture.int() - their_picture.int()).abs().max()
+    done: list[Round] = []
+    for number in range(rounds):
+        if number % 2:  # take turns in going first, too
+            second, first = _seconds(theirs), _seconds(ours)
+        else:
+            first, second = _seconds(ours), _seconds(theirs)
+        done.append(Round(first, second))
+        yield Comparison(tuple(done), float(error), int(pixels))
+
+
+def _seconds(run: Run) -> float:
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
+def _ours(card: ModelCard, request: ResolvedRequest) -> Run:
+    """What `tasks.image` does, without files; text is encoded anew each time, as theirs is."""
+    engine = Engine(choose_device("cpu"), cache_bytes=0)
+    model = engine.model(card)
+    plan = engine.plan(model, request)
+    sampler, _ = find_sampler(request.sampler)
+    course = Course(
+        sampler=SAMPLERS[sampler.function],
+        levels=levels(
+            sampler,
+            find_scheduler(request.scheduler),
+            table_for(sampler, model.table),
+            steps=request.steps,
+        ),
+        shape=(1, 4, request.height // 8, request.width // 8),
+        seeds=Seeds(values=(request.seed,)),
+    )
+
+    def run() -> tuple[Tensor, Tensor]:
+        engine.forget_prompts()
+        denoise = engine.denoiser(model, request, plan=plan, batch=1, say=lambda _text: None)
+        for step in sample(denoise, course, torch.zeros(1, 1, 1, 1)):
+            latent = step.x[0]
+        return latent, engine.decode(model, latent, plan=plan, say=lambda _text: None)
+
+    return run
+
+
+def _states(text: CLIPTextModel, tokenizer: Tokenizer, prompt: str) -> Tensor:
+    """What the pipeline does with a prompt: at most 75 tokens, padded with EOS."""
+    row = [BOS, *tokenizer.encode(prompt)[:75]]
+    states: Tensor = text(torch.tensor([row + [EOS] * (77 - len(row))]))[0]
+    return states
+
+
+def _clip(dims: TextDims, kind: type[CLIPTextModel]) -> CLIPTextModel:
+    """transformers' own text encoder, in the sizes of ours."""
+    from transformers import CLIPTextConfig
+
+    config = CLIPTextConfig(
+        vocab_size=dims.vocab,
+        hidden_size=dims.width,
+        intermediate_size=dims.intermediate,
+        num_hidden_layers=dims.layers,
+        num_attention_heads=dims.heads,
+        max_position_embeddings=dims.positions,
+        hidden_act="quick_gelu",
+    )
+    return kind(config).eval().requires_grad_(False)
+
+
+def _theirs(card: ModelCard, request: ResolvedRequest) -> Run:
+    """diffusers' own pipeline and scheduler, as its documentation writes them."""
+    # Imported whole before any network is built, so that `engine.imports` leaves them alone.
+    from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+    from transformers import CLIPTextModel
+
+    networks = load_networks(read_header(Path(card.path)), Placement())
+    text = _clip(networks.detected.text, CLIPTextModel)
+    text.load_state_dict(networks.text.state_dict())
+    tokenizer = Tokenizer()
+    pipeline = StableDiffusionPipeline(
+        vae=networks.vae,
+        text_encoder=text,
+        tokenizer=None,  # prompts are encoded in `run`: theirs needs files from a hub
+        unet=networks.unet,
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            use_karras_sigmas=True,
+            timestep_spacing="linspace",
+            steps_offset=1,
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    shape = (1, 4, request.height // 8, request.width // 8)
+
+    def run() -> tuple[Tensor, Tensor]:
+        seeded = torch.Generator().manual_seed(request.seed)
+        kept: list[Tensor] = []
+
+        def keep(*arguments: Any) -> Tensors:  # pipeline, step, timestep, tensors
+            tensors: Tensors = arguments[-1]
+            kept[:] = [tensors["latents"]]
+            return tensors
+
+        result = pipeline(
+            prompt_embeds=_states(text, tokenizer, request.prompt),
+            negative_prompt_embeds=_states(text, tokenizer, request.negative_prompt),
+            num_inference_steps=request.steps,
+            guidance_scale=request.cfg_scale,
+            width=request.width,
+            height=request.height,
+            latents=torch.randn(shape, generator=seeded),
+            output_type="np",
+            callback_on_step_end=keep,
+        )
+        return kept[0][0], torch.from_numpy(result.images[0] * 255).to(torch.uint8)
+
+    return run

@@ -1,0 +1,1 @@
+"""What lies on this machine: models by name and hash. No torch."""

@@ -1,0 +1,1 @@
+"""Pictures in files: encoded whole, published atomically, with the recipe inside."""

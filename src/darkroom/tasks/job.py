@@ -1,0 +1,49 @@
+"""What a task is given besides its request: where results go, and whether to stop."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from darkroom.core.errors import Cancelled
+from darkroom.media.files import Place
+
+PREVIEW_SHARE = 0.03  # of the running time, at most
+
+
+@dataclass(slots=True)
+class PreviewClock:
+    """Decides when a preview is due: not too often, and never for more than 3 % of the time."""
+
+    least_s: float
+    _started: float = field(default_factory=time.monotonic)
+    _last: float = field(default_factory=time.monotonic)
+    _spent: float = 0.0
+
+    def due(self) -> bool:
+        """Whether a preview should be made now."""
+        now = time.monotonic()
+        rested = self.least_s > 0 and now - self._last >= self.least_s
+        return rested and self._spent <= PREVIEW_SHARE * (now - self._started)
+
+    def made(self, seconds: float) -> None:
+        """Count a preview that took `seconds`."""
+        self._last = time.monotonic()
+        self._spent += seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One run of a request."""
+
+    id: str
+    place: Place
+    unfinished: Path  # folder for latents that are not pictures yet
+    previews: Path | None  # file that shows the picture as it comes
+    clock: PreviewClock
+    stop: Callable[[], bool] = bool  # whether the user wants to stop; bool() is False
+
+    def check(self) -> None:
+        """Raise Cancelled when the user wants to stop."""
+        if self.stop():
+            raise Cancelled("stopped")

@@ -1,0 +1,1 @@
+"""Names of the same tensor in different files, as data."""

@@ -1,0 +1,83 @@
+"""VAE: the LDM layout (`first_stage_model.`) against diffusers' AutoencoderKL.
+
+LDM numbers the decoder's levels by resolution, diffusers by order, so they run in opposite
+directions; and LDM stores the attention's linear layers as 1x1 convolutions.
+"""
+
+from collections.abc import Iterator
+
+from darkroom.weights.layouts.entry import Entry, layer, squeezed
+from darkroom.weights.topology import VaeDims
+
+PREFIX = "first_stage_model."
+PIXELS = 3
+
+ATTENTION = {  # LDM name -> diffusers name
+    "q": "to_q",
+    "k": "to_k",
+    "v": "to_v",
+    "proj_out": "to_out.0",
+}
+
+
+def vae(dims: VaeDims) -> Iterator[Entry]:
+    """Every tensor of the VAE, without prefix on either side."""
+    base, low, latent = dims.channels[0], dims.channels[-1], dims.latent_channels
+    last = len(dims.channels) - 1
+    yield from layer("encoder.conv_in", "encoder.conv_in", base, PIXELS, 3, 3)
+    yield from layer("encoder.norm_out", "encoder.conv_norm_out", low)
+    yield from layer("encoder.conv_out", "encoder.conv_out", 2 * latent, low, 3, 3)
+    yield from layer("quant_conv", "quant_conv", 2 * latent, 2 * latent, 1, 1)
+    yield from layer("post_quant_conv", "post_quant_conv", latent, latent, 1, 1)
+    yield from layer("decoder.conv_in", "decoder.conv_in", low, latent, 3, 3)
+    yield from layer("decoder.norm_out", "decoder.conv_norm_out", base)
+    yield from layer("decoder.conv_out", "decoder.conv_out", PIXELS, base, 3, 3)
+    for level in range(last + 1):
+        yield from _encoder_level(dims, level)
+        yield from _decoder_level(dims, level)
+    yield from _middle("encoder", low)
+    yield from _middle("decoder", low)
+
+
+def _encoder_level(dims: VaeDims, level: int) -> Iterator[Entry]:
+    width, before = dims.channels[level], dims.channels[max(level - 1, 0)]
+    source, target = f"encoder.down.{level}", f"encoder.down_blocks.{level}"
+    for index in range(dims.layers):
+        into = before if index == 0 else width
+        yield from _resnet(f"{source}.block.{index}", f"{target}.resnets.{index}", into, width)
+    if level + 1 < len(dims.channels):
+        sampler = f"{target}.downsamplers.0.conv"
+        yield from layer(f"{source}.downsample.conv", sampler, width, width, 3, 3)
+
+
+def _decoder_level(dims: VaeDims, level: int) -> Iterator[Entry]:
+    last = len(dims.channels) - 1
+    width, below = dims.channels[level], dims.channels[min(level + 1, last)]
+    source, target = f"decoder.up.{level}", f"decoder.up_blocks.{last - level}"
+    for index in range(dims.layers + 1):
+        into = below if index == 0 else width
+        yield from _resnet(f"{source}.block.{index}", f"{target}.resnets.{index}", into, width)
+    if level:
+        yield from layer(
+            f"{source}.upsample.conv", f"{target}.upsamplers.0.conv", width, width, 3, 3
+        )
+
+
+def _middle(side: str, width: int) -> Iterator[Entry]:
+    source, target = f"{side}.mid", f"{side}.mid_block"
+    for index in (0, 1):
+        names = f"{source}.block_{index + 1}", f"{target}.resnets.{index}"
+        yield from _resnet(*names, width, width)
+    yield from layer(f"{source}.attn_1.norm", f"{target}.attentions.0.group_norm", width)
+    for name, ours in ATTENTION.items():
+        names = f"{source}.attn_1.{name}", f"{target}.attentions.0.{ours}"
+        yield from squeezed(*names, width, width)
+
+
+def _resnet(source: str, target: str, into: int, width: int) -> Iterator[Entry]:
+    yield from layer(f"{source}.norm1", f"{target}.norm1", into)
+    yield from layer(f"{source}.conv1", f"{target}.conv1", width, into, 3, 3)
+    yield from layer(f"{source}.norm2", f"{target}.norm2", width)
+    yield from layer(f"{source}.conv2", f"{target}.conv2", width, width, 3, 3)
+    if into != width:
+        yield from layer(f"{source}.nin_shortcut", f"{target}.conv_shortcut", width, into, 1, 1)

@@ -1,0 +1,84 @@
+"""The dimensions of the three networks of a checkpoint, as read from tensor shapes; no torch.
+
+Two quantities are not in the shapes and follow rules that hold for the real models and for the
+starter: the number of attention heads and the number of norm groups.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+SD1_CONTEXT = 768  # width of the text states in every real SD1.x file
+HEAD_WIDTH = 64
+
+
+def norm_groups(base: int) -> int:
+    """Groups of every GroupNorm in a network whose first level has `base` channels."""
+    return max(1, min(32, base // 4))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UNetDims:
+    """UNet2DConditionModel. Levels run from full resolution down."""
+
+    in_channels: int
+    out_channels: int
+    channels: tuple[int, ...]  # per level
+    layers: int  # resnets per level on the way down; one more on the way up
+    depths: tuple[int, ...]  # transformer blocks per attention, per level; 0: no attention
+    mid_depth: int
+    context: int  # width of the text states
+    linear_projection: bool  # SD2, SDXL; SD1 projects with 1x1 convolutions
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Attention heads per level: 8 in SD1.x, elsewhere 64 channels each."""
+        if self.context == SD1_CONTEXT:
+            return (8,) * len(self.channels)
+        return tuple(max(1, width // HEAD_WIDTH) for width in self.channels)
+
+    @property
+    def groups(self) -> int:
+        """Norm groups."""
+        return norm_groups(self.channels[0])
+
+    @property
+    def time_width(self) -> int:
+        """Width of the time embedding."""
+        return 4 * self.channels[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaeDims:
+    """AutoencoderKL. Levels run from full resolution down."""
+
+    channels: tuple[int, ...]
+    layers: int  # resnets per level in the encoder; one more in the decoder
+    latent_channels: int
+    scale: float = 0.18215  # latents are multiplied by it before the UNet sees them
+
+    @property
+    def groups(self) -> int:
+        """Norm groups."""
+        return norm_groups(self.channels[0])
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent pixel, along one side."""
+        return int(2 ** (len(self.channels) - 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextDims:
+    """CLIPTextModel."""
+
+    width: int
+    layers: int
+    intermediate: int
+    positions: int
+    vocab: int
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"  # OpenAI's CLIP; OpenCLIP has gelu
+
+    @property
+    def heads(self) -> int:
+        """Attention heads, 64 wide each."""
+        return max(1, self.width // HEAD_WIDTH)

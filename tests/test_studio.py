@@ -1,0 +1,52 @@
+import subprocess
+import sys
+
+import pytest
+
+import darkroom
+from darkroom import BadRequest, Studio
+from tiny import tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studio")
+    tiny_checkpoint(folder / "tiny.safetensors", metadata={"modelspec.resolution": "64x64"})
+    return Studio(models_dirs=[folder], data_dir=folder / "data", outputs_dir=folder / "out")
+
+
+def test_one_line_makes_a_picture_that_can_be_saved(studio, tmp_path):
+    picture = studio.txt2img("a red apple", model="tiny", steps=1, seed=3)
+    assert picture.image.size == (64, 64)
+    assert picture.recipe.seed == 3
+    path = picture.save(tmp_path / "apple.png")
+    with pytest.raises(BadRequest, match="exists already"):
+        picture.save(path)
+    assert picture.save(path, overwrite=True) == path
+    with pytest.raises(BadRequest, match="PNG"):
+        picture.save(tmp_path / "apple.jpg")
+
+
+def test_more_pictures_come_one_by_one(studio):
+    request = darkroom.ImageRequest(prompt="x", model="tiny", steps=1, count=3, seed=5)
+    assert [picture.recipe.seed for picture in studio.run(request)] == [5, 6, 7]
+    with pytest.raises(BadRequest, match="one picture"):
+        studio.txt2img("x", model="tiny", count=2)
+
+
+def test_errors_are_ours(studio):
+    with pytest.raises(BadRequest, match="steps"):
+        studio.txt2img("x", steps=0)
+    with pytest.raises(darkroom.BadRequest, match="unknown model"):
+        studio.txt2img("x", model="nothing")
+
+
+def test_public_names():
+    assert set(darkroom.__all__) <= {*dir(darkroom), "Studio", "Picture"}
+    with pytest.raises(AttributeError, match="nothing"):
+        darkroom.nothing  # noqa: B018
+
+
+def test_importing_the_package_does_not_import_torch():
+    code = "import darkroom, sys; assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
