@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from tiny import tiny_checkpoint
 def studio(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studio")
     tiny_checkpoint(folder / "tiny.safetensors", metadata={"modelspec.resolution": "64x64"})
-    return Studio(models_dirs=[folder], data_dir=folder / "data", outputs_dir=folder / "out")
+    return Studio(models_dirs=[folder], data_dir=folder / "data")
 
 
 def test_one_line_makes_a_picture_that_can_be_saved(studio, tmp_path):
@@ -23,6 +24,7 @@ def test_one_line_makes_a_picture_that_can_be_saved(studio, tmp_path):
     with pytest.raises(BadRequest, match="exists already"):
         picture.save(path)
     assert picture.save(path, overwrite=True) == path
+    assert picture.save(tmp_path / "new" / "apple.png").read_bytes() == picture.png
     with pytest.raises(BadRequest, match="PNG"):
         picture.save(tmp_path / "apple.jpg")
 
@@ -39,6 +41,32 @@ def test_errors_are_ours(studio):
         studio.txt2img("x", steps=0)
     with pytest.raises(darkroom.BadRequest, match="unknown model"):
         studio.txt2img("x", model="nothing")
+
+
+def test_what_would_have_no_effect_is_refused():
+    for name, value in (("outputs_dir", "out"), ("preview_seconds", 1)):
+        with pytest.raises(BadRequest, match=f"{name} has no effect on a Studio"):
+            Studio(**{name: value})
+
+
+def test_notes_are_warnings_and_nobody_pays_for_previews(studio, monkeypatch):
+    monkeypatch.setattr("darkroom.tasks.image.save_preview", None)
+    with pytest.warns(darkroom.DarkroomWarning, match="no effect"):
+        studio.txt2img("x", model="tiny", steps=2, sampler="DDIM", scheduler="Karras")
+
+
+def test_saving_never_replaces_what_came_in_the_meantime(studio, tmp_path, monkeypatch):
+    picture = studio.txt2img("x", model="tiny", steps=1)
+    path = tmp_path / "a.png"
+
+    def late(handle, fsync=os.fsync):  # another program, after every look and before the name
+        path.write_bytes(b"other")
+        return fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", late)
+    with pytest.raises(BadRequest, match="exists already"):
+        picture.save(path)
+    assert path.read_bytes() == b"other"
 
 
 def test_public_names():

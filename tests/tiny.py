@@ -22,11 +22,14 @@ def tiny_layout(
     depths: tuple[int, ...] | None = None,
     linear: bool = False,
     in_channels: int = 4,
+    out_channels: int = 4,
     vae: tuple[int, ...] = (16, 32, 32, 32),
     vae_layers: int = 1,
     latent_channels: int = 4,
     width: int = 64,
+    text_width: int | None = None,
     text_layers: int = 2,
+    positions: int = 77,
     vocab: int = 49408,
     text_prefix: str = "cond_stage_model.transformer.text_model.",
 ) -> Layout:
@@ -35,7 +38,7 @@ def tiny_layout(
     return sd1_layout(
         UNetDims(
             in_channels=in_channels,
-            out_channels=latent_channels,
+            out_channels=out_channels,
             channels=unet,
             layers=layers,
             depths=depths,
@@ -45,7 +48,11 @@ def tiny_layout(
         ),
         VaeDims(channels=vae, layers=vae_layers, latent_channels=latent_channels),
         TextDims(
-            width=width, layers=text_layers, intermediate=4 * width, positions=77, vocab=vocab
+            width=text_width or width,
+            layers=text_layers,
+            intermediate=4 * width,
+            positions=positions,
+            vocab=vocab,
         ),
         text_prefix,
     )

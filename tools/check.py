@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+WORKERS = 2  # processes that share the tests
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +72,7 @@ def passes(check: Check) -> bool:
 def run_tests(failed: list[str]) -> int:
     """Run all tests; put our own verdict before pytest's last line. pytest's exit status."""
     colour = "yes" if sys.stdout.isatty() else "no"
-    command = [sys.executable, "-m", "pytest", "-n", "2", f"--color={colour}"]
+    command = [sys.executable, "-m", "pytest", f"-n{WORKERS}", f"--color={colour}"]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, encoding="utf-8"
     ) as tests:

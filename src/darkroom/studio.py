@@ -5,23 +5,30 @@
     picture.save("apple.png")
     picture.recipe.seed
 
-The same requests, engine and files as the command line; errors are the tree in `core.errors`.
+The same requests, engine and files as the command line; errors are the tree in `core.errors`, and
+what the command line shows as a note is a DarkroomWarning. Pictures are in memory until `save`.
+
+In a program that also uses diffusers with accelerate, peft or xformers, or that starts threads:
+import diffusers before the first picture is made here. Otherwise our own import of its network
+classes, which hides those packages for a moment, leaves them unknown to it (`engine.imports`).
 """
 
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from darkroom.core.errors import BadRequest, from_event
+from darkroom.core.errors import BadRequest, DarkroomWarning, from_event
 from darkroom.core.recipe import Recipe
 from darkroom.core.request import ImageRequest, Request
-from darkroom.core.settings import Configured
+from darkroom.core.settings import Configured, expanded
 from darkroom.jobs.worker import Worker
-from darkroom.media.files import write_whole
+from darkroom.media.files import make_folder, publish, write_whole
 from darkroom.media.metadata import read_recipe
 
 
@@ -35,34 +42,44 @@ class Picture:
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the PNG to `path`; a file that is there stays unless `overwrite`."""
-        path = Path(path)
+        path = expanded(Path(path))
         if path.suffix.lower() != ".png":
             raise BadRequest(f"cannot write {path.name!r}: pictures are saved as PNG")
-        if path.exists() and not overwrite:
-            raise BadRequest(f"{path} exists already", hint="Choose another name.")
-        write_whole(path, self.png, lasting=True)
-        return path
+        if overwrite:
+            write_whole(path, self.png, lasting=True)
+            return path
+        make_folder(path.parent)
+        return publish(iter([path]), self.png)
 
 
 class Studio:
-    """Models stay loaded between calls. `settings` are those of `darkroom --help`."""
+    """Models stay loaded between calls. `settings` are those of `core.settings`, but of files."""
 
     def __init__(self, **settings: Any) -> None:
-        self._worker = Worker(Configured.load_here(settings).values)
+        for name in settings.keys() & {"outputs_dir", "preview_seconds"}:
+            raise BadRequest(
+                f"{name} has no effect on a Studio: its pictures are in memory",
+                hint="Picture.save writes one to a file.",
+            )
+        # Nobody could see a preview.
+        self._worker = Worker(Configured.load_here(settings | {"preview_seconds": 0}).values)
 
     def txt2img(self, prompt: str, **fields: Any) -> Picture:
         """One picture; `fields` are those of ImageRequest."""
         request = ImageRequest.parse({"prompt": prompt, **fields})
         if request.count != 1:
             raise BadRequest("txt2img makes one picture", hint="Use Studio.run for more.")
-        return next(self.run(request))
+        with closing(self.run(request)) as pictures:
+            return next(pictures)
 
-    def run(self, request: Request) -> Iterator[Picture]:
+    def run(self, request: Request) -> Generator[Picture, None, None]:
         """The pictures of `request`, each as soon as it is finished."""
         with tempfile.TemporaryDirectory(prefix="darkroom-") as folder:
             for event in self._worker.run(request, output=Path(folder)):
                 if event.kind == "artifact":
                     yield _read(Path(event.data["path"]))
+                elif event.kind == "warning":
+                    warnings.warn(event.data["text"], DarkroomWarning, stacklevel=2)
                 elif event.kind == "failed":
                     raise from_event(event.data)
 

@@ -1,43 +1,26 @@
+import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
-from darkroom.cli.main import VERBS, main
-from darkroom.core.request import ImageRequest
+from darkroom.cli.main import VERBS
+from darkroom.core.errors import OutputError
+from darkroom.core.recipe import Recipe, UsedModel
+from darkroom.core.request import ImageRequest, ResolvedRequest
+from darkroom.core.sampler_table import SAMPLERS, SCHEDULERS
+from darkroom.media.image import save
 from darkroom.media.metadata import read_recipe
 from tiny import tiny_checkpoint
 
 SOURCE = str(Path(__file__).parents[2] / "src")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    return tiny_checkpoint(folder / "tiny.safetensors", metadata={"modelspec.resolution": "64x64"})
-
-
-@pytest.fixture
-def call(tmp_path, checkpoint, monkeypatch):
-    """Run a verb in this process, with folders of its own; returns click's result."""
-    monkeypatch.setenv("DARKROOM_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("DARKROOM_OUTPUTS_DIR", str(tmp_path / "out"))
-    monkeypatch.setenv("DARKROOM_MODELS_DIRS", str(checkpoint.parent))
-    monkeypatch.setenv("DARKROOM_SETTINGS", str(tmp_path / "settings.toml"))
-    (tmp_path / "settings.toml").touch()
-
-    def run(*words):
-        return CliRunner().invoke(main, [str(word) for word in words], prog_name="darkroom")
-
-    return run
 
 
 def make(call, *words):
@@ -80,7 +63,9 @@ def test_the_path_of_the_picture_is_all_that_standard_output_holds(call):
 
 def test_json_is_one_object(call):
     result = make(call, "--json", "--count", 2)
-    images = json.loads(result.stdout)["images"]
+    answer = json.loads(result.stdout)
+    images = answer["images"]
+    assert answer["warnings"] == []
     assert [image["seed"] for image in images] == [7, 8]
     assert all(Path(image["path"]).exists() for image in images)
 
@@ -119,6 +104,12 @@ def test_flags_reach_the_recipe(call):
         (["--device", "abacus"], "unknown device 'abacus'"),
         (["--threads", "many"], "setting threads (from the flag)"),
         (["-o", "apple.jpg"], "saved as PNG"),
+        (["-o", "~nosuchuser/x.png"], "there is no home folder for '~nosuchuser'"),
+        (["--model", "x" * 300], "unknown model"),
+        (["--model", "~nosuchuser/x"], "there is no home folder"),
+        (["--stepz", "3"], "no such option '--stepz'; did you mean --steps"),
+        (["--stepz", "3"], "(see darkroom txt2img --help)"),
+        (["--seed"], "requires an argument"),
         (["--clip-skip", "9"], "clip_skip 9 is not possible with this model"),
     ],
 )
@@ -162,6 +153,10 @@ def test_an_error_as_json(call):
     result = call("txt2img", "x", "--sampler", "Eulr", "--json")
     assert result.exit_code == 2
     assert json.loads(result.stdout)["error"] == "UnknownName"
+    result = call("txt2img", "--json")
+    assert result.exit_code == 2
+    assert "missing argument 'PROMPT'" in json.loads(result.stdout)["text"]
+    assert call("txt2img", "--steps", "0", "--", "--json").stdout == ""  # that is the prompt
 
 
 def test_nothing_is_overwritten(call, tmp_path):
@@ -178,6 +173,109 @@ def test_the_output_folder_may_be_a_file(call, tmp_path):
     result = call("txt2img", "x", "--model", "tiny", "-o", tmp_path / "file" / "below")
     assert result.exit_code == 1
     assert "a part of its path is a file" in result.stderr
+
+
+def test_a_name_too_long_is_no_mistake_of_ours(call, tmp_path):
+    for name in ("x" * 300, "x" * 300 + ".png"):
+        result = call("txt2img", "x", "--model", "tiny", "--steps", "1", "-o", tmp_path / name)
+        assert result.exit_code == 1
+        assert "the name is too long" in result.stderr
+
+
+def test_a_name_that_ends_in_a_slash_is_a_folder(call, tmp_path):
+    (path,) = make(call, "-o", f"{tmp_path}/v1.5/").stdout.split()
+    assert Path(path).parent == tmp_path / "v1.5"
+
+
+def test_a_folder_deleted_meanwhile_is_said(call, tmp_path, monkeypatch):
+    from darkroom.media import image
+
+    def save(picture, recipe, names, save=image.save):
+        shutil.rmtree(tmp_path / "gone", ignore_errors=True)
+        return save(picture, recipe, names)
+
+    monkeypatch.setattr("darkroom.tasks.image.save", save)
+    result = call("txt2img", "x", "--model", "tiny", "--steps", "1", "-o", tmp_path / "gone")
+    assert result.exit_code == 1
+    assert "the folder is gone" in result.stderr
+    assert "mistake" not in result.stderr
+
+
+def test_a_failure_keeps_what_was_done_before_in_its_json(call, tmp_path, monkeypatch):
+    from darkroom.media import image
+
+    done = []
+
+    def save(picture, recipe, names, save=image.save):
+        if done:
+            raise OutputError("the disk is full")
+        done.append(save(picture, recipe, names))
+        return done[0]
+
+    monkeypatch.setattr("darkroom.tasks.image.save", save)
+    words = ("--model", "tiny", "--steps", "2", "--count", "3", "--json")
+    result = call("txt2img", "x", *words, "--sampler", "DDIM", "--scheduler", "Karras")
+    assert result.exit_code == 1
+    answer = json.loads(result.stdout)
+    assert answer["error"] == "OutputError"
+    assert [Path(image["path"]) for image in answer["images"]] == [done[0].path]
+    assert any("no effect" in text for text in answer["warnings"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_ctrl_c_keeps_what_was_done_before_in_its_json(call, monkeypatch):
+    from darkroom.media import image
+
+    def save(picture, recipe, names, save=image.save):
+        os.kill(os.getpid(), signal.SIGINT)
+        return save(picture, recipe, names)
+
+    monkeypatch.setattr("darkroom.tasks.image.save", save)
+    result = call("txt2img", "x", "--model", "tiny", "--steps", "2", "--count", "9", "--json")
+    assert result.exit_code == 1
+    answer = json.loads(result.stdout)
+    assert answer["error"] == "Cancelled"
+    assert len(answer["images"]) == 1
+    assert pixels(answer["images"][0]["path"]).shape == (64, 64, 3)
+
+
+def test_nothing_in_a_picture_reaches_the_terminal_as_it_is(call, tmp_path):
+    evil = "red\x1b]0;owned\x07\x1b[31m\x9b31m apple\nnew line"
+    request = ResolvedRequest(
+        prompt=evil, model=evil, width=64, height=64, steps=1, cfg_scale=1, seed=1
+    )
+    used = UsedModel(name=evil, sha256="0" * 64)
+    recipe = Recipe(request=request, seed=1, models=(used,), versions={evil: evil}, device=evil)
+    picture = save(Image.new("RGB", (8, 8)), recipe, iter([tmp_path / "a.png"]))
+    for result in (call("info", picture.path), call("redo", picture.path)):
+        shown = (result.stdout + result.stderr).replace("\n", "")
+        assert "red\\x1b]0;owned" in shown
+        assert shown.isprintable()
+    assert json.loads(call("info", picture.path, "--json").stdout)["request"]["prompt"] == evil
+
+
+def test_redo_never_opens_the_path_in_a_recipe(call, tmp_path, checkpoint):
+    secret = tmp_path / "elsewhere.safetensors"
+    secret.write_bytes(checkpoint.read_bytes()[:1000])
+    request = ResolvedRequest(
+        prompt="x", model=str(secret), width=64, height=64, steps=1, cfg_scale=1, seed=1
+    )
+    used = UsedModel(name=str(secret), sha256="0" * 64)
+    recipe = Recipe(request=request, seed=1, models=(used,))
+    picture = save(Image.new("RGB", (8, 8)), recipe, iter([tmp_path / "a.png"]))
+    result = call("redo", picture.path)
+    assert result.exit_code == 2
+    assert "is not here" in result.stderr
+    assert "Put the file into a model folder" in result.stderr
+    assert "damaged" not in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes with names are POSIX's")
+def test_a_pipe_is_no_picture(call, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    result = call("info", tmp_path / "pipe.png")
+    assert result.exit_code == 2
+    assert "not a regular file" in result.stderr
 
 
 def test_info_shows_the_recipe(call):
@@ -208,11 +306,29 @@ def test_redo_finds_a_renamed_model_by_its_hash_and_names_a_missing_one(
     moved.mkdir()
     (moved / "other name.safetensors").write_bytes(checkpoint.read_bytes())
     monkeypatch.setenv("DARKROOM_MODELS_DIRS", str(moved))
+    monkeypatch.setenv("DARKROOM_DATA_DIR", str(tmp_path / "fresh"))  # nothing is known there
     assert call("redo", path).exit_code == 0
     monkeypatch.setenv("DARKROOM_MODELS_DIRS", str(tmp_path / "empty"))
+    (moved / "other name.safetensors").unlink()
     result = call("redo", path)
     assert result.exit_code == 2
     assert "the model 'tiny' is not here" in result.stderr
+
+
+def test_redo_finds_a_model_that_was_given_as_a_path(call, tmp_path, checkpoint, monkeypatch):
+    elsewhere = tmp_path / "elsewhere" / "mine.safetensors"
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(checkpoint.read_bytes())
+    monkeypatch.setenv("DARKROOM_MODELS_DIRS", "")
+    words = ("txt2img", "x", "--model", elsewhere, "--steps", 1)
+    (path,) = call(*words).stdout.split()
+    recipe = read_recipe(Path(path))
+    assert recipe.request.model == "mine"
+    assert str(tmp_path) not in recipe.model_dump_json()
+    (again,) = call("redo", path).stdout.split()
+    assert np.array_equal(pixels(path), pixels(again))
+    elsewhere.unlink()
+    assert call("redo", path).exit_code == 2
 
 
 def test_redo_says_when_the_model_of_that_name_is_another(call, tmp_path, monkeypatch):
@@ -221,9 +337,89 @@ def test_redo_says_when_the_model_of_that_name_is_another(call, tmp_path, monkey
     other.mkdir()
     tiny_checkpoint(other / "tiny.safetensors", seed=9, metadata={"modelspec.resolution": "64x64"})
     monkeypatch.setenv("DARKROOM_MODELS_DIRS", str(other))
+    monkeypatch.setenv("DARKROOM_DATA_DIR", str(tmp_path / "fresh"))
     result = call("redo", path)
     assert result.exit_code == 0
     assert "will differ" in result.stderr
+
+
+def test_redo_hashes_the_file_of_the_recorded_name_first(call, checkpoint, tmp_path, monkeypatch):
+    (path,) = make(call).stdout.split()
+    more = tmp_path / "more"
+    more.mkdir()
+    for name in ("a", "z"):
+        tiny_checkpoint(more / f"{name}.safetensors", seed=4)
+    monkeypatch.setenv("DARKROOM_MODELS_DIRS", os.pathsep.join([str(more), str(checkpoint.parent)]))
+    monkeypatch.setenv("DARKROOM_DATA_DIR", str(tmp_path / "settings.toml" / "no folder"))
+    read = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda file, kind: read.append(file.name) or digest(file, kind)
+    )
+    # Nothing can be kept there: each look reads again.
+    result = call("redo", path, "-o", tmp_path / "again.png")
+    assert result.exit_code == 0, result.stderr
+    assert {Path(name).stem for name in read} == {"tiny"}
+
+
+@pytest.mark.parametrize("charset", ["cp1252", "latin-1"])
+def test_what_an_encoding_cannot_take_is_escaped(call, tmp_path, monkeypatch, charset):
+    (tmp_path / "models").mkdir()
+    tiny_checkpoint(tmp_path / "models" / "café 🍎.safetensors")
+    monkeypatch.setenv("DARKROOM_MODELS_DIRS", str(tmp_path / "models"))
+    listed = call("models", charset=charset)
+    assert listed.exit_code == 0
+    assert "\\U0001f34e" in listed.stdout
+    rows = json.loads(call("models", "--json", charset=charset).stdout)
+    assert rows[1]["name"] == "café 🍎"
+
+
+def test_nothing_in_a_model_reaches_the_terminal_as_it_is(call, tmp_path):
+    evil = {"modelspec.title\x1b[31m": "apple\x1b[31m \x9b31m"}
+    path = tiny_checkpoint(tmp_path / "evil\x1b[31m.safetensors", metadata=evil)
+    result = call("models", "show", path)
+    assert result.exit_code == 0
+    assert "apple\\x1b[31m" in result.stdout
+    assert result.stdout.replace("\n", "").isprintable()
+    missing = call("models", "show", "\x1b[31m.safetensors")
+    assert missing.exit_code == 2
+    assert missing.stderr.strip().isprintable()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes there")
+def test_a_model_file_whose_name_is_no_text(call, checkpoint, tmp_path, monkeypatch):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    name = os.fsdecode(b"\xe9.safetensors")
+    (folder / name).write_bytes(checkpoint.read_bytes())
+    monkeypatch.setenv("DARKROOM_MODELS_DIRS", str(folder))
+    (row,) = [r for r in json.loads(call("models", "--json").stdout) if r["name"] != "starter"]
+    assert row["path"].endswith(name)
+    result = call("models", "show", row["name"])
+    assert result.exit_code == 0, result.stderr
+    done = call("txt2img", "x", "--model", row["name"], "--steps", "1")
+    assert done.exit_code == 0, done.stderr
+
+
+def test_json_may_stand_before_or_after_the_word(call):
+    before, after = call("models", "--json", "list"), call("models", "list", "--json")
+    assert json.loads(before.stdout) == json.loads(after.stdout)
+
+
+def test_names_of_samplers_and_devices_stand_in_the_help(call):
+    text = " ".join(call("txt2img", "--help").output.split())
+    assert all(row.name in text for row in (*SAMPLERS, *SCHEDULERS))
+    assert "rocm" in text
+
+
+def test_bench_takes_its_settings_from_where_all_verbs_do(call, monkeypatch):
+    result = call("bench", "--model", "tiny", "--threads", "many")
+    assert result.exit_code == 2
+    assert "setting threads (from the flag): must be a valid integer, not 'many'" in result.stderr
+    monkeypatch.setenv("DARKROOM_DEVICE", "abacus")
+    result = call("bench", "--model", "tiny")
+    assert result.exit_code == 2
+    assert "unknown device 'abacus'" in result.stderr
 
 
 def test_models_are_listed_and_shown(call):
@@ -233,13 +429,6 @@ def test_models_are_listed_and_shown(call):
     shown = call("models", "show", "tiny").output
     assert "SD1 checkpoint" in shown
     assert call("models", "show", "tinny").exit_code == 2
-
-
-def test_doctor_says_what_is_there(call):
-    result = call("doctor", "--json", "--device", "cpu")
-    rows = json.loads(result.stdout)
-    assert any(row["text"].startswith("cpu:") for row in rows)
-    assert any("free" in row["text"] for row in rows)
 
 
 def test_recover_with_nothing_to_do(call):
@@ -262,9 +451,9 @@ def test_help_is_quick_and_never_imports_torch(tmp_path, checkpoint, verb):
         "from darkroom.cli.main import main\n"
         f"main({[*verb, '--help']!r}, standalone_mode=False)\n"
         "assert not {'torch', 'numpy', 'diffusers', 'transformers'} & set(sys.modules)\n"
-        "import resource, os\n"
+        "import os\n"
         "used = os.times()\n"
-        "assert used.user + used.system < 1.0, used\n"
+        "assert used.user + used.system < 0.5, used\n"  # CPU time: load does not count
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -286,9 +475,7 @@ def test_a_signal_in_the_middle_keeps_what_is_finished(tmp_path, checkpoint, num
     assert job.stdout is not None
     first = job.stdout.readline().strip()  # the path of the first picture
     job.send_signal(number)
-    began = time.monotonic()
-    rest, errors = job.communicate(timeout=60)
-    assert time.monotonic() - began < 30
+    rest, errors = job.communicate(timeout=280)
     assert job.returncode == 1
     assert "stopped" in errors
     assert "Traceback" not in errors
@@ -303,7 +490,7 @@ def test_two_processes_at_once_share_a_folder(tmp_path, checkpoint):
     jobs = [spawn(tmp_path, checkpoint, *words, OMP_NUM_THREADS="1") for _ in range(2)]
     paths = []
     for job in jobs:
-        out, errors = job.communicate(timeout=120)
+        out, errors = job.communicate(timeout=280)
         assert job.returncode == 0, errors
         paths += out.split()
     assert len(set(paths)) == 8

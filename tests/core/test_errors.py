@@ -6,6 +6,7 @@ from darkroom.core.errors import (
     UnknownName,
     from_event,
     nearest,
+    printable,
     shorten,
 )
 
@@ -34,6 +35,23 @@ def test_an_error_survives_its_event():
         back = from_event(data)
         assert type(back) is type(error)
         assert back.sentence() == error.sentence()
-    unknown = UnknownName("sampler", "x", ["y"])
+    unknown = UnknownName("sampler", "Eulr", ["Euler"], hint="Or not.")
     back = from_event({"error": "UnknownName", "text": str(unknown), "hint": unknown.hint})
-    assert isinstance(back, BadRequest)
+    assert type(back) is UnknownName
+    assert back.sentence() == unknown.sentence()
+
+
+def test_every_error_of_the_tree_survives_its_event():
+    def below(kind):
+        return [kind, *(k for each in kind.__subclasses__() for k in below(each))]
+
+    for kind in below(StudioError):
+        assert type(from_event({"error": kind.__name__, "text": "x", "hint": ""})) is kind
+    assert type(from_event({"error": "Newer", "text": "x", "hint": ""})) is StudioError
+
+
+def test_what_a_terminal_would_obey_is_escaped_and_scripts_stay():
+    assert printable("a\x1b[31m\x9b\x07\n\u202e\udce9") == ("a\\x1b[31m\\x9b\\x07\\n\\u202e\\udce9")
+    for text in ("תפוח 🍎", "family 👨\u200d👩\u200d👧", "café ❤\ufe0f", "\u200fאב"):
+        assert printable(text) == text
+    assert "\x1b" not in StudioError("\x1b[31m", hint="\x1b").sentence()

@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from darkroom.core.errors import BadRequest, UnknownName
@@ -41,7 +42,7 @@ def test_folders_in_the_environment_are_separated_as_in_path(tmp_path):
         "DARKROOM_DATA_DIR": str(tmp_path),
     }
     found = Configured.load(environment).values
-    assert found.model_folders() == (Path("/a"), Path("/b"), tmp_path / "models")
+    assert found.models_dirs == (Path("/a"), Path("/b"))
 
 
 def test_a_bad_value_names_its_source():
@@ -68,3 +69,64 @@ def test_a_broken_file_is_a_sentence(tmp_path, content):
 def test_a_file_that_was_asked_for_must_exist(tmp_path):
     with pytest.raises(BadRequest, match="does not exist"):
         Configured.load({"DARKROOM_SETTINGS": str(tmp_path / "none.toml")})
+
+
+def test_a_tilde_is_the_home_folder_wherever_it_comes_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "s.toml").write_text('outputs_dir = "~/out"')
+    found = Configured.load(
+        {
+            "DARKROOM_SETTINGS": "~/s.toml",
+            "DARKROOM_DATA_DIR": "~/data",
+            "DARKROOM_MODELS_DIRS": f"~/a{os.pathsep}~/b",
+        }
+    ).values
+    assert (found.outputs_dir, found.data_dir) == (tmp_path / "out", tmp_path / "data")
+    assert found.models_dirs == (tmp_path / "a", tmp_path / "b")
+    flag = Configured.load({"DARKROOM_SETTINGS": "~/s.toml"}, {"data_dir": "~/x"})
+    assert flag.values.data_dir == tmp_path / "x"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows guesses")
+@pytest.mark.parametrize("name", ["outputs_dir", "data_dir", "models_dirs"])
+def test_an_unknown_home_is_a_sentence(name):
+    value = "~nosuchuser/x"
+    given = {name: [value] if name == "models_dirs" else value}
+    with pytest.raises(BadRequest, match=rf"setting {name} \(from the flag\): there is no home"):
+        Configured.load({}, given)
+    with pytest.raises(BadRequest, match="there is no home"):
+        Configured.load({"DARKROOM_SETTINGS": value})
+
+
+def test_folders_that_are_no_list_are_told_so(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text('models_dirs = "/models"')
+    with pytest.raises(BadRequest, match=r"from the file\): must be a list of folders, such as"):
+        Configured.load({"DARKROOM_SETTINGS": str(path)})
+
+
+def test_without_a_home_only_what_needs_one_fails(tmp_path, monkeypatch):
+    def nowhere(*_, **__):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(platformdirs, "user_data_dir", nowhere)
+    monkeypatch.setattr(platformdirs, "user_config_dir", nowhere)
+    assert Configured.load({"DARKROOM_DATA_DIR": str(tmp_path)}).values.data_dir == tmp_path
+    with pytest.raises(BadRequest, match="home folder cannot be found") as caught:
+        Configured.load({})
+    assert "DARKROOM_DATA_DIR" in caught.value.hint
+
+
+def test_a_misspelt_variable_is_told(tmp_path):
+    for name in ("DARKROOM_DEVICES", "DARKROOM_MODEL_DIR", "DARKROOM_OUTPUT"):
+        with pytest.raises(UnknownName, match=name):
+            Configured.load({"DARKROOM_DATA_DIR": str(tmp_path), name: "x"})
+    others = ("DARKROOM_VENV", "DARKROOM_STARTER_THREADS", "DARKROOM_", "DARKROOM_ZZZ")
+    Configured.load({"DARKROOM_DATA_DIR": str(tmp_path), **dict.fromkeys(others, "x")})
+
+
+def test_an_unknown_flag_offers_the_right_one(tmp_path):
+    with pytest.raises(UnknownName) as caught:
+        Configured.load({}, {"devices": "cpu"})
+    assert caught.value.nearest[0] == "device"

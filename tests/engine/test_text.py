@@ -16,7 +16,6 @@ from darkroom.engine.text import (
     Encodings,
     TextEncoder,
     Token,
-    pad_to_same,
     runs,
     same_length,
     split,
@@ -383,15 +382,7 @@ def test_the_cache_keeps_its_budget_and_drops_the_oldest():
 # ---- different lengths ---------------------------------------------------------------------------
 
 
-def test_padding_appends_the_empty_prompt(encoder):
-    empty, short, long = encoder.encode(""), encoder.encode("a"), encoder.encode(CATS(160))
+def test_prompts_of_different_length(encoder):
+    short, long = encoder.encode("a"), encoder.encode(CATS(160))
+    assert same_length(short, encoder.encode(""))
     assert not same_length(short, long)
-    a, b = pad_to_same(short, long, empty)
-    assert b is long
-    assert same_length(a, b)
-    assert torch.equal(a.tokens, torch.cat([short.tokens, empty.tokens, empty.tokens], dim=1))
-    assert a.counts == (1, 0, 0)
-    c, d = pad_to_same(long, short, empty)
-    assert c is long
-    assert torch.equal(d.tokens, a.tokens)
-    assert pad_to_same(short, empty, empty) == (short, empty)

@@ -86,7 +86,7 @@ pieces_of_text = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(texts=st.lists(pieces_of_text, min_size=50, max_size=100))
 def test_any_text_as_transformers(tokenizer, reference, texts):
     texts = [text for text in texts if not any(word in text.lower() for word in CONTROL_WORDS)]
@@ -152,26 +152,26 @@ def test_entities_as_in_a1111(tokenizer):
     assert tokenizer.encode(clean("&amp; &lt;b&gt;")) == [261, 283, 321, 285]  # prompts.json
 
 
-MEGABYTE = {
-    "words": "masterpiece, best quality " * 40_000,
-    "one letter": "a" * 1_000_000,
-    "brackets": "([{<" * 250_000,
-    "digits": "1" * 1_000_000,
-    "spaces": " " * 1_000_000,
-    "emoji": "😀" * 250_000,
-    "accents": "a" + "\u0301" * 500_000,
-    "entities": "&" + "amp;" * 250_000,
-    "ampersands": "&" * 1_000_000,
-    "escapes": "\x1b[" + "1;" * 500_000,
-    "control words": "<|endoftext|>" * 77_000,
+NONSENSE = {  # 300,000 bytes each
+    "words": "masterpiece, best quality " * 12_000,
+    "one letter": "a" * 300_000,
+    "brackets": "([{<" * 75_000,
+    "digits": "1" * 300_000,
+    "spaces": " " * 300_000,
+    "emoji": "😀" * 75_000,
+    "accents": "a" + "\u0301" * 150_000,
+    "entities": "&" + "amp;" * 75_000,
+    "ampersands": "&" * 300_000,
+    "escapes": "\x1b[" + "1;" * 150_000,
+    "control words": "<|endoftext|>" * 23_000,
 }
 
 
-@pytest.mark.parametrize("kind", MEGABYTE)
-def test_a_megabyte_of_nonsense_takes_no_time(tokenizer, kind):
+@pytest.mark.parametrize("kind", NONSENSE)
+def test_a_book_of_nonsense_takes_no_time(tokenizer, kind):
     start = time.process_time()
-    tokenizer.encode(clean(MEGABYTE[kind]))
-    # 0.1 to 0.9 s on one quiet core; the margin is for a busy machine, and still far from quadratic.
+    tokenizer.encode(clean(NONSENSE[kind]))
+    # 0.03 to 0.3 s on one quiet core; what is quadratic takes minutes.
     assert time.process_time() - start < 4
 
 

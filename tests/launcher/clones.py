@@ -30,7 +30,11 @@ case "$1 $2" in
   "-m pip")
     case "$*" in *" install "*)
       echo "$*" | sed 's/.* install/install/' >>"$STUB_LOG"
-      sleep "${STUB_SLEEP:-0}"
+      tries=3000 # five minutes: nothing is left running by a test that failed
+      until [ -z "${STUB_WAITS_FOR-}" ] || [ -e "$STUB_WAITS_FOR" ] || [ $tries = 0 ]; do
+        sleep 0.1
+        tries=$((tries - 1))
+      done
       if [ -n "${STUB_FAILURE-}" ]; then echo "$STUB_FAILURE"; exit 1; fi ;;
     esac ;;
   *) echo "$PYTHONPATH|$*" ;;
@@ -61,16 +65,26 @@ class Clone:
     def start(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run the launcher to its end."""
         return subprocess.run(
-            [self.folder / "darkroom", *arguments], timeout=60, **self.command(**environment)
+            [self.folder / "darkroom", *arguments], timeout=250, **self.command(**environment)
         )
 
     def launch(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        """Start the launcher, in a process group of its own."""
-        return subprocess.Popen(
-            [self.folder / "darkroom", *arguments],
-            start_new_session=True,
-            **self.command(**environment),
-        )
+        """Start the launcher, in a process group of its own; see `told` for what it says."""
+        with self.says.open("ab") as says:
+            return subprocess.Popen(
+                [self.folder / "darkroom", *arguments],
+                start_new_session=True,
+                **self.command(**environment) | {"stderr": says},
+            )
+
+    @property
+    def says(self) -> Path:
+        """Where launched launchers write their standard error."""
+        return self.log.with_name("says.txt")
+
+    def told(self, words: str) -> int:
+        """How often launched launchers said these words."""
+        return self.says.read_text("utf-8").count(words)
 
     def calls(self) -> list[str]:
         """What the stand-ins were asked to do, in order."""

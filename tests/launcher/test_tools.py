@@ -114,6 +114,33 @@ def test_what_git_ignores_is_not_looked_at(tmp_path: Path) -> None:
     assert len(list(privacy.findings(tmp_path))) == 1
 
 
+def test_what_tools_leave_behind_is_not_looked_at_but_what_git_has_is(tmp_path: Path) -> None:
+    private = "/" + "work/x"
+    for name in ("build/lib/a.py", "x.egg-info/SOURCES.txt", ".mypy_cache/a.json", "src/a.py"):
+        source(tmp_path, private, name)
+    assert [line.partition(":")[0] for line in privacy.findings(tmp_path)] == ["src/a.py"]
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    assert [line.partition(":")[0] for line in privacy.findings(tmp_path)] == ["src/a.py"]
+    subprocess.run(["git", "-C", tmp_path, "add", "-f", "build/lib/a.py"], check=True)
+    assert len(list(privacy.findings(tmp_path))) == 2
+
+
+def test_where_the_project_lies_does_not_hide_it(tmp_path: Path) -> None:
+    """In a folder that is called like a leftover, or that the repository around it ignores."""
+    root = tmp_path / "dist"
+    source(root, "/" + "work/x")
+    assert len(list(privacy.findings(root))) == 1
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / ".gitignore").write_text("dist/\n")
+    assert len(list(privacy.findings(root))) == 1
+
+
+def test_metadata_of_pictures_and_weights_are_looked_at(tmp_path: Path) -> None:
+    header = b'{"__metadata__":{"from":"/' + b'home/alice/x"}}'
+    (tmp_path / "a.safetensors").write_bytes(bytes([len(header), *[0] * 7]) + header + b"\xff\xfe")
+    assert len(list(privacy.findings(tmp_path))) == 1
+
+
 # ---- locks -----------------------------------------------------------------------------------
 
 
@@ -158,9 +185,10 @@ def test_what_pytorch_chooses_for_a_graphics_card_is_left_to_it() -> None:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with one test that passes, and two checks of which one fails."""
-    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -p no:hypothesispytest\n")
     (tmp_path / "test_it.py").write_text("def test_it(): pass\n")
     monkeypatch.setattr(check, "ROOT", tmp_path)
+    monkeypatch.setattr(check, "WORKERS", 0)
     good = check.Check(name="good", arguments=("-c", "print('unseen')"))
     bad = check.Check(name="bad", arguments=("-c", "print('the reason'); raise SystemExit(3)"))
     monkeypatch.setattr(check, "CHECKS", (bad, good))

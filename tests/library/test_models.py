@@ -1,9 +1,14 @@
 import hashlib
 import json
+import os
+import sys
+from pathlib import Path
 
 import pytest
 
-from darkroom.core.errors import BadFile, UnknownName
+from darkroom.core.errors import BadFile, BadRequest, UnknownName
+from darkroom.core.settings import Configured
+from darkroom.library import models
 from darkroom.library.hashes import HashBook
 from darkroom.library.models import Library
 from tiny import tiny_checkpoint
@@ -33,7 +38,7 @@ def library(folder):
 def test_every_file_is_listed_and_what_cannot_be_used_says_why(library):
     found = {item.name: item for item in library.list() if item.name != "starter"}
     assert set(found) == {"base", "anime/ink", "page"}
-    assert found["base"].card is not None
+    assert found["base"].detected is not None
     assert "web page" in found["page"].problem
 
 
@@ -46,6 +51,117 @@ def test_a_model_is_found_by_name_hash_and_path(library, folder):
         card.sha256
         == hashlib.sha256((folder / "models/anime/ink.safetensors").read_bytes()).hexdigest()
     )
+
+
+def test_a_listed_name_may_carry_its_extension(library, folder, monkeypatch):
+    assert library.find("base.safetensors").name == "base"
+    (folder / "work").mkdir()
+    monkeypatch.chdir(folder / "work")
+    tiny_checkpoint(Path("base.safetensors"), seed=7)
+    assert library.find("base.safetensors").path == str(folder / "work" / "base.safetensors")
+
+
+def test_a_path_to_a_listed_file_has_the_listed_name(library, folder):
+    assert library.find(str(folder / "models" / "anime" / "ink.safetensors")).name == "anime/ink"
+
+
+def listed(library):
+    return {item.name: item.path for item in library.list() if item.name != "starter"}
+
+
+def test_an_old_pickle_does_not_hide_the_model_beside_it(library, folder):
+    (folder / "models" / "base.ckpt").write_bytes(b"\x80\x02}q\x00.")
+    found = listed(library)
+    assert found["base"] == folder / "models" / "base.safetensors"
+    assert found["base.ckpt"] == folder / "models" / "base.ckpt"
+    assert library.find("base").path.endswith("base.safetensors")
+    with pytest.raises(BadFile, match="pickle"):
+        library.find("base.ckpt")
+
+
+def test_no_file_is_dropped_for_its_name(folder):
+    more = folder / "more"
+    more.mkdir()
+    (more / "models").mkdir()
+    for name in ("base", "starter", "Base", "models/base"):
+        tiny_checkpoint(more / f"{name}.safetensors", seed=3)
+    folders = (folder / "models", more, more, more / "models")  # some twice
+    library = Library(folders, HashBook(folder / "library.sqlite"))
+    found = listed(library)
+    files = [path for top in (folder / "models", more) for path in top.rglob("*.safetensors")]
+    assert sorted(found.values()) == sorted(files)
+    assert found["more/base"] == more / "base.safetensors"
+    assert found["more/starter"] == more / "starter.safetensors"
+    for name, path in found.items():
+        if "page" not in name:
+            assert library.find(name).path == str(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_are_followed_once(library, folder):
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    tiny_checkpoint(elsewhere / "far.safetensors")
+    (folder / "models" / "linked").symlink_to(elsewhere)
+    (folder / "models" / "round").symlink_to(folder / "models")
+    (folder / "models" / "dangling.safetensors").symlink_to(folder / "gone")
+    assert set(listed(library)) == {"base", "anime/ink", "page", "linked/far", "dangling"}
+
+
+def test_a_folder_that_cannot_be_looked_into_is_listed_with_the_reason(folder):
+    (folder / "file").touch()
+    asked = (folder / "models", folder / "nowhere", folder / "file")
+    library = Library(asked, HashBook(folder / "book"), own=folder / "own")
+    problems = {item.path: item.problem for item in library.list() if item.path in asked}
+    assert problems == {
+        folder / "nowhere": "there is no such folder",
+        folder / "file": "it is a file, not a folder of models",
+    }
+    assert library.find("base").name == "base"
+
+
+def test_settings_describe_a_library(folder):
+    settings = Configured.load(
+        {"DARKROOM_DATA_DIR": str(folder), "DARKROOM_MODELS_DIRS": str(folder / "models" / "anime")}
+    ).values
+    assert set(listed(Library.of(settings))) == {"ink", "base", "page"}
+
+
+def test_a_listing_hashes_nothing_and_says_what_is_known(library, folder, monkeypatch):
+    sha256 = library.find("base").sha256
+    monkeypatch.setattr(hashlib, "file_digest", None)
+    found = {item.name: item for item in library.list()}
+    assert found["base"].sha256 == sha256
+    assert found["anime/ink"].sha256 == ""
+    assert found["anime/ink"].bytes == (folder / "models/anime/ink.safetensors").stat().st_size
+    assert library.find_hash(sha256).name == "base"  # known, so no other is read
+
+
+def test_of_a_hash_the_likely_file_is_read_first(library, folder, monkeypatch):
+    read = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda file, kind: read.append(file.name) or digest(file, kind)
+    )
+    sha256 = hashlib.sha256((folder / "models/base.safetensors").read_bytes()).hexdigest()
+    assert library.find_hash(sha256, likely="base").name == "base"
+    assert [Path(name).stem for name in read] == ["base"]
+
+
+def test_a_damaged_starter_says_install(library, folder, monkeypatch):
+    monkeypatch.setattr(models, "starter_path", lambda: folder / "starter.safetensors")
+    for content in (None, b"cut"):
+        if content:
+            (folder / "starter.safetensors").write_bytes(content)
+        with pytest.raises(BadFile) as caught:
+            library.find("starter")
+        assert caught.value.hint == "Install Darkroom again."
+
+
+def test_hostile_names_are_sentences(library):
+    for name in ("x" * 300, "x" * 300 + ".safetensors", "~nosuchuser/x", "a\0b", "x" * 5000):
+        with pytest.raises(BadRequest):
+            library.find(name)
 
 
 def test_recommendations_that_make_no_sense_are_dropped(library):
@@ -81,6 +197,38 @@ def test_hashes_work_without_a_place_to_keep_them(folder):
     book = HashBook(folder / "file" / "below.sqlite")
     path = folder / "models" / "base.safetensors"
     assert book.sha256(path) == book.sha256(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes there")
+def test_names_that_are_no_text_are_told_apart(library, folder):
+    files = [folder / "models" / os.fsdecode(bytes([0xE0 + n]) + b".safetensors") for n in range(8)]
+    for path in files:
+        path.touch()
+    found = listed(library)
+    assert set(files) < set(found.values())
+    for name in found:
+        name.encode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes there")
+def test_a_name_that_is_no_text_is_remembered_too(folder, monkeypatch):
+    path = folder / os.fsdecode(b"\xe9.safetensors")
+    path.write_bytes(b"x")
+    book = HashBook(folder / "book.sqlite")
+    assert book.known(path) == ""
+    sha256 = book.sha256(path)
+    assert book.known(path) == sha256
+
+
+def test_a_file_that_may_not_be_looked_at(folder, monkeypatch):
+    def refuse(self, **_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    book = HashBook(folder / "book.sqlite")
+    with pytest.raises(BadFile, match="Permission denied"):
+        book.sha256(folder / "models" / "base.safetensors")
+    assert book.known(folder / "models" / "base.safetensors") == ""
 
 
 def test_a_damaged_hash_table_is_only_a_lost_cache(folder):

@@ -3,6 +3,7 @@ import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -27,14 +28,105 @@ def test_publish_takes_the_first_free_name_and_leaves_nothing_else(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0.png", "1.png"]
 
 
-def test_without_hard_links_nothing_is_overwritten_either(tmp_path, monkeypatch):
-    def no_links(*_):
-        raise OSError(errno.EPERM, "not here")
+@pytest.fixture(params=[errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def no_links(request, monkeypatch):
+    def refuse(*_):
+        raise OSError(request.param, "not here")
 
-    monkeypatch.setattr(files.os, "link", no_links)
+    monkeypatch.setattr(files.os, "link", refuse)
+
+
+def test_without_hard_links_nothing_is_overwritten_either(tmp_path, no_links):
     (tmp_path / "0.png").write_bytes(b"old")
     assert publish(names(tmp_path), b"new") == tmp_path / "1.png"
     assert (tmp_path / "0.png").read_bytes() == b"old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0.png", "1.png"]
+
+
+def test_without_hard_links_no_name_is_seen_before_the_whole_file(tmp_path, no_links, monkeypatch):
+    rename = Path.rename
+
+    def look(self, target):
+        assert not Path(target).exists()
+        assert self.read_bytes() == b"new"
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", look)
+    assert publish(names(tmp_path), b"new").read_bytes() == b"new"
+
+
+def test_without_hard_links_writers_share_no_name(tmp_path, no_links):
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(lambda n: publish(names(tmp_path), str(n).encode()), range(64)))
+    assert len(set(paths)) == 64
+    assert {p.read_bytes() for p in paths} == {str(n).encode() for n in range(64)}
+    assert len(list(tmp_path.iterdir())) == 64
+
+
+def test_a_rename_as_on_windows_refuses_to_replace(tmp_path, monkeypatch):
+    def no_links(*_):
+        error = OSError(errno.EIO, "odd")
+        error.winerror = 1
+        raise error
+
+    def rename(self, target):
+        if Path(target).exists():
+            raise FileExistsError(errno.EEXIST, "there")
+        return self.replace(target)
+
+    monkeypatch.setattr(files.os, "link", no_links)
+    monkeypatch.setattr(files, "_renames_replace", lambda: False)
+    monkeypatch.setattr(Path, "rename", rename)
+    (tmp_path / "0.png").write_bytes(b"old")
+    assert publish(names(tmp_path), b"new") == tmp_path / "1.png"
+    assert (tmp_path / "0.png").read_bytes() == b"old"
+
+
+def test_one_name_alone_may_be_taken(tmp_path):
+    (tmp_path / "0.png").write_bytes(b"old")
+    with pytest.raises(BadRequest, match="exists already"):
+        publish(iter([tmp_path / "0.png"]), b"new")
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders are flushed on POSIX")
+def test_the_name_is_on_the_disk_too(tmp_path, monkeypatch):
+    order = []
+    link, fsync = os.link, os.fsync
+
+    def flushed(handle):
+        order.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        return fsync(handle)
+
+    monkeypatch.setattr(files.os, "fsync", flushed)
+    monkeypatch.setattr(files.os, "link", lambda *a: order.append("name") or link(*a))
+    publish(names(tmp_path), b"x")
+    write_whole(tmp_path / "own", b"x", lasting=True)
+    assert order == ["file", "name", "folder", "file", "folder"]
+
+
+def test_a_folder_that_is_gone(tmp_path):
+    place = Place(tmp_path / "gone")
+    place.prepare()
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(OutputError, match="the folder is gone"):
+        next(place.names(7, single=True))
+    with pytest.raises(OutputError, match="the folder is gone"):
+        publish(names(tmp_path / "gone"), b"x")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".png", "a\0b.png"])
+def test_a_hostile_target_is_a_sentence(tmp_path, name):
+    with pytest.raises((OutputError, BadRequest)):
+        Place.chosen(tmp_path / name, tmp_path, 1).prepare()
+
+
+def test_trying_a_folder_that_is_not_there_makes_none(tmp_path):
+    assert files.try_folder(tmp_path / "a" / "b") > 0
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        files.try_folder(tmp_path / "file" / "below")
 
 
 def test_many_writers_at_once_never_share_a_name(tmp_path):

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 
@@ -20,21 +22,27 @@ def made(checkpoint, tmp_path_factory):
     """One worker for a module: loading costs more than running. Its folders are emptied by tests."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("studio")
-    return Worker(Settings(data_dir=folder / "data", outputs_dir=folder / "out", preview_seconds=0))
+    return Worker(
+        Settings(
+            data_dir=folder / "data",
+            outputs_dir=folder / "out",
+            models_dirs=(checkpoint.parent,),
+            preview_seconds=0,
+        )
+    )
 
 
 @pytest.fixture
 def worker(made):
     yield made
-    for path in made.unfinished.glob("*"):
-        path.unlink()
+    shutil.rmtree(made.unfinished, ignore_errors=True)
 
 
 @pytest.fixture
 def ask(checkpoint):
     def request(**fields):
         return ImageRequest.parse(
-            {"prompt": "an apple", "model": str(checkpoint), "steps": 3, "seed": 7, **fields}
+            {"prompt": "an apple", "model": checkpoint.stem, "steps": 3, "seed": 7, **fields}
         )
 
     return request

@@ -10,7 +10,7 @@ from darkroom.core.model import Arch, Kind, Prediction, Variant
 from darkroom.weights.detect import detect, identify
 from darkroom.weights.header import Header
 from darkroom.weights.layouts.checkpoint import entries
-from darkroom.weights.topology import norm_groups
+from darkroom.weights.topology import CLIP_VOCABULARY, norm_groups
 from tiny import made_header, tiny_header
 
 P = "model.diffusion_model."
@@ -35,8 +35,8 @@ def test_the_real_sd15():
         {},
         {"unet": (64, 128, 192), "layers": 2, "depths": (1, 1, 0), "linear": True, "width": 192},
         {"unet": (32,), "depths": (2,), "layers": 3},
-        {"unet": (32, 32, 64, 64), "depths": (0, 2, 2, 0), "vae": (8, 16), "vae_layers": 2},
-        {"latent_channels": 4, "text_layers": 5, "vocab": 1000},
+        {"unet": (32, 32, 64, 64), "depths": (0, 2, 2, 0), "vae": (8, 8, 16, 16), "vae_layers": 2},
+        {"text_layers": 5, "vocab": 49500},
     ],
 )
 def test_dimensions_from_shapes_alone(dims):
@@ -63,12 +63,30 @@ def test_what_metadata_says():
     found = detect(tiny_header({"modelspec.resolution": "128x128"}))
     assert found.native_size == 128
     assert detect(tiny_header({"modelspec.resolution": "768x512"})).native_size == 768
-    for nonsense in ("", "big", "-5", "9999999", "1e9", "512x"):
-        assert detect(tiny_header({"modelspec.resolution": nonsense})).native_size == 512
     assert detect(tiny_header({"modelspec.prediction_type": "v"})).prediction is Prediction.V
     assert (
         detect(tiny_header({"modelspec.prediction_type": "epsilon"})).prediction is Prediction.EPS
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "size"),
+    [
+        *[(text, 512) for text in ("", "big", "-5", "9999999", "1e9", "512x", "0x0", "00", "٥١٢")],
+        *[("512", 512), ("513x500", 512), ("517", 520), ("10x12", 64), ("63", 64), ("67", 64)],
+        *[("8192", 8192), ("8193x99999", 8192), ("640x8191", 8192), ("832x1216", 1216)],
+    ],
+)
+def test_the_native_size_can_always_be_made(said, size):
+    assert detect(tiny_header({"modelspec.resolution": said})).native_size == size
+
+
+def test_markers_say_how_the_model_was_trained():
+    assert detect(more(tiny_header(), "v_pred")).prediction is Prediction.V
+    denied = tiny_header({"modelspec.prediction_type": "epsilon"})
+    assert detect(more(denied, "v_pred")).prediction is Prediction.V  # a tensor outweighs a text
+    for names in (["ztsnr"], ["v_pred", "ztsnr"]):
+        assert "is an SD1 checkpoint with zero terminal SNR" in refusal(more(tiny_header(), *names))
 
 
 def test_the_old_text_layout_and_junk_are_accepted():
@@ -78,7 +96,6 @@ def test_the_old_text_layout_and_junk_are_accepted():
             "cond_stage_model.transformer.text_model.embeddings.position_ids", "sqrt_alphas_cumprod",
             "first_stage_model.loss.logvar", "lora_te_left_over")  # fmt: skip
     assert detect(more(tiny_header(), *junk)).arch is Arch.SD1
-    assert detect(more(tiny_header(), "v_pred")).prediction is Prediction.V
 
 
 def shapes_of(header: Header) -> dict[str, tuple[int, ...]]:
@@ -192,7 +209,7 @@ def test_linear_weights_may_be_stored_where_the_layout_has_1x1_convolutions():
     [
         ({"width": 200}, "width of 200 does not divide into 3 heads"),
         ({"unet": (36, 65)}, "UNet channels do not divide into 9 groups"),
-        ({"vae": (16, 30)}, "VAE channels do not divide into 4 groups"),
+        ({"vae": (16, 30, 32, 32)}, "VAE channels do not divide into 4 groups"),
         ({"unet": (32, 32, 32), "depths": (1, 2, 0)}, "levels of different depth"),
         ({"text_layers": 0}, "has no cond_stage_model"),
         ({"vae_layers": 0}, "has no first_stage_model"),
@@ -202,13 +219,38 @@ def test_dimensions_that_make_no_network(dims, says):
     assert says in refusal(tiny_header(**dims))
 
 
-NAMES = sorted(shapes_of(tiny_header()))
+@pytest.mark.parametrize(
+    ("dims", "says"),
+    [
+        ({"vae": (16, 32, 32)}, "its VAE makes pictures 4 times the size of the latent, not 8"),
+        ({"vae": (16,)}, "its VAE makes pictures 1 times the size"),
+        ({"vae": (16, 16, 16, 16, 16)}, "its VAE makes pictures 16 times the size"),
+        ({"latent_channels": 16}, "its UNet takes 4 channels, its VAE has 16"),
+        ({"out_channels": 8}, "its UNet gives 8 channels, its VAE has 4"),
+        ({"text_width": 128}, "its text encoder is 128 wide, its UNet expects 64"),
+        ({"positions": 76}, "its text encoder reads 76 tokens at a time, not 77"),
+        ({"positions": 248}, "its text encoder reads 248 tokens at a time, not 77"),
+        ({"vocab": 49407}, "its text encoder knows 49,407 tokens, CLIP has 49,408"),
+    ],
+)
+def test_networks_that_do_not_work_together(dims, says):
+    assert f"makes no SD1 checkpoint: {says}" in refusal(tiny_header(**dims))
+
+
+def test_the_vocabulary_is_the_tokenizers():
+    from darkroom.engine.tokenizer import VOCABULARY
+
+    assert VOCABULARY == CLIP_VOCABULARY
+
+
+SHAPES = shapes_of(tiny_header())
+NAMES = sorted(SHAPES)
 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_fuzzed_headers_give_networks_or_bad_file(data):
-    shapes = shapes_of(tiny_header())
+    shapes = dict(SHAPES)
     for name in data.draw(st.lists(st.sampled_from(NAMES), max_size=4)):
         size = st.sampled_from([0, 1, 3, 32, 64, 77, 2**40])
         match data.draw(st.sampled_from(["drop", "shape", "rename"])):

@@ -152,9 +152,9 @@ GOOD = {"dtype": "F16", "shape": [2, 3], "data_offsets": [0, 12]}
     ],
 )
 def test_hostile_headers(tmp_path, text, says):
-    started = time.perf_counter()
+    started = time.process_time()
     assert says in refusal(write(tmp_path / "m.safetensors", text, bytes(12)))
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3  # 0.1 s; what is quadratic takes minutes
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def only_bad_file(path):
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_fuzz_truncated_flipped_and_grown(seed_file, data):
@@ -240,7 +240,7 @@ JSON = st.recursive(
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(table=st.dictionaries(st.text(max_size=5), JSON, max_size=4), size=st.integers(0, 64))
 def test_fuzz_any_json(seed_file, table, size):

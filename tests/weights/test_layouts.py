@@ -47,7 +47,7 @@ def test_only_the_attention_of_the_vae_has_another_shape_in_the_file():
         {"unet": (32,), "depths": (1,)},
         {"unet": (32, 64, 96), "layers": 2, "depths": (1, 1, 0)},
         {"unet": (32, 32, 64, 64, 64), "layers": 3, "depths": (0, 2, 2, 0, 2)},
-        {"vae": (8, 16), "vae_layers": 3, "text_layers": 1},
+        {"vae": (8, 16, 16, 16), "vae_layers": 3, "text_layers": 1},
         {"linear": True},
     ],
 )
@@ -70,17 +70,14 @@ def test_any_number_of_levels_and_layers_fits_the_networks(dims):
 def test_tiny_unet_and_vae_convert_as_in_diffusers(tmp_path):
     """Also for level counts other than SD1.5's: diffusers' own converter on the same tensors."""
     import torch
+    from diffusers.loaders.single_file_utils import (
+        convert_ldm_unet_checkpoint,
+        convert_ldm_vae_checkpoint,
+    )
 
-    from darkroom.engine.imports import lean_imports
     from darkroom.weights.header import read_header
     from darkroom.weights.reader import open_tensors
     from tiny import tiny_checkpoint
-
-    with lean_imports():
-        from diffusers.loaders.single_file_utils import (
-            convert_ldm_unet_checkpoint,
-            convert_ldm_vae_checkpoint,
-        )
 
     layout = tiny_layout(unet=(32, 32, 64), layers=2, depths=(1, 1, 0))
     header = read_header(

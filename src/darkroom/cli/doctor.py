@@ -1,80 +1,118 @@
 """`darkroom doctor`: is everything in order, and if not, what to do."""
 
-import json
 import platform
-import shutil
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from darkroom import __version__
-from darkroom.cli.boundary import FAILED, sentences
-from darkroom.cli.models import library
-from darkroom.cli.options import flags, given
+from darkroom.cli.boundary import FAILED, Reply
+from darkroom.cli.options import DEVICE_FLAGS, JSON, flags, given, pass_reply
+from darkroom.core.errors import OutputError, StudioError, printable
 from darkroom.core.settings import Configured, Settings
+from darkroom.library.models import STARTER, Library
+from darkroom.media.files import try_folder
 
-FLAGS = ("device", "dtype", "threads", "models_dirs", "data_dir")
 MARKS = {"ok": "ok  ", "warning": "note", "error": "FAIL"}
-
-
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@flags(Settings, FLAGS)
-def doctor(as_json: bool, **values: Any) -> None:
-    """Check device, versions, disk and models, and say what to do about each problem."""
-    with sentences(as_json=as_json):
-        configured = Configured.load_here(given(values))
-        findings = [*_settings(configured), *_disk(configured.values), *_models(values)]
-        from darkroom.jobs.checkup import checkup  # imports torch
-
-        findings += checkup(configured.values)
-    rows = [{"level": level, "text": text, "hint": hint} for level, text, hint in findings]
-    if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False))
-    else:
-        click.echo(
-            f"Darkroom {__version__}, Python {platform.python_version()}, {platform.platform()}"
-        )
-        for row in rows:
-            hint = f" {row['hint']}" if row["hint"] else ""
-            click.echo(f"  {MARKS[row['level']]}  {row['text']}{hint}")
-    if any(row["level"] == "error" for row in rows):
-        sys.exit(FAILED)
-
-
+LITTLE = 1 << 30  # bytes free on a disk
 Row = tuple[str, str, str]  # level, text, hint
 
 
-def _settings(configured: Configured) -> list[Row]:
+@click.command()
+@JSON
+@flags(Settings, DEVICE_FLAGS)
+@pass_reply
+def doctor(reply: Reply, /, **values: Any) -> None:
+    """Check device, versions, disk and models, and say what to do about each problem."""
+    settings, rows = _settings(given(values))
+    for check in (_folders, _unfinished, _models, _device):
+        rows += _guarded(check, settings)
+    if reply.as_json:
+        reply.json([{"level": level, "text": text, "hint": hint} for level, text, hint in rows])
+    else:
+        python = f"Python {platform.python_version()}, {platform.platform()}"
+        click.echo(f"Darkroom {__version__}, {python}")
+        for level, text, hint in rows:
+            click.echo(f"  {MARKS[level]}  {printable(f'{text}. {hint}' if hint else text)}")
+    if any(level == "error" for level, _, _ in rows):
+        sys.exit(FAILED)
+
+
+def _guarded(check: Callable[[Settings], list[Row]], settings: Settings) -> list[Row]:
+    try:
+        return check(settings)
+    except StudioError as error:
+        return [_failed(error)]
+    except OSError as error:
+        return [("error", f"{error.filename}: {error.strerror}", "Check who may read it.")]
+
+
+def _failed(error: StudioError) -> Row:
+    return ("error", str(error), error.hint)
+
+
+def _settings(flags: dict[str, Any]) -> tuple[Settings, list[Row]]:
+    """The settings; where they cannot be read the defaults, so that the rest is looked at too."""
+    try:
+        configured = Configured.load_here(flags)
+    except StudioError as error:
+        try:
+            return Settings.model_validate({}), [_failed(error)]
+        except StudioError:  # no home folder, so no place for our own data
+            return Settings.model_validate({"data_dir": "darkroom-data"}), [_failed(error)]
     changed = [
         f"{name} = {getattr(configured.values, name)} ({source})"
         for name, source in configured.sources.items()
         if source != "default"
     ]
-    return [("ok", f"settings: {'; '.join(changed) or 'all at their defaults'}", "")]
+    text = f"settings: {'; '.join(changed) or 'all at their defaults'}"
+    return configured.values, [("ok", text, "")]
 
 
-def _disk(settings: Settings) -> list[Row]:
-    rows: list[Row] = []
-    for title, folder in (("pictures", settings.outputs_dir), ("own data", settings.data_dir)):
-        there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-        free = shutil.disk_usage(there).free
-        level, hint = ("ok", "") if free > 1 << 30 else ("warning", "Make some room.")
-        rows.append((level, f"{title} go to {folder.absolute()} ({free / 1e9:,.1f} GB free)", hint))
-    left = sorted((settings.data_dir / "unfinished").glob("*.latent.safetensors"))
-    if left:
-        rows.append(("warning", f"{len(left)} unfinished picture(s)", "Run `darkroom recover`."))
-    return rows
+def _folders(settings: Settings) -> list[Row]:
+    return [
+        _folder("pictures", settings.outputs_dir.absolute(), variable="DARKROOM_OUTPUTS_DIR"),
+        _folder("own data", settings.data_dir.absolute(), variable="DARKROOM_DATA_DIR"),
+    ]
 
 
-def _models(values: dict[str, Any]) -> list[Row]:
-    rows: list[Row] = []
-    found = library({name: values[name] for name in ("models_dirs", "data_dir")}).list()
-    usable = [item.name for item in found if item.card]
-    rows.append(("ok", f"{len(usable)} model(s): {', '.join(usable[:5])}", ""))
+def _folder(what: str, folder: Path, *, variable: str) -> Row:
+    try:
+        free = try_folder(folder)
+    except OutputError as error:
+        return ("error", f"{what}: {error}", f"Set {variable} to a folder that can be written.")
+    text = f"{what} go to {folder}"
+    if free is None:
+        return ("ok", text, "")
+    text = f"{text} ({free / 1e9:,.1f} GB free)"
+    return ("ok", text, "") if free > LITTLE else ("warning", text, "Make some room.")
+
+
+def _unfinished(settings: Settings) -> list[Row]:
+    left = list(settings.unfinished_dir.glob("*/*.safetensors"))
+    if not left:
+        return []
+    return [("warning", f"{len(left)} unfinished picture(s)", "Run `darkroom recover`.")]
+
+
+def _models(settings: Settings) -> list[Row]:
+    found = Library.of(settings).list()
+    usable = [item.name for item in found if item.detected]
+    rows: list[Row] = [("ok", f"{len(usable)} model(s): {', '.join(usable[:5])}", "")]
     for item in found:
         if item.problem:
-            level = "error" if item.name == "starter" else "warning"
-            rows.append((level, f"model {item.name} cannot be used: {item.problem}", ""))
+            level = "error" if item.name == STARTER else "warning"
+            rows.append((level, f"{item.name} cannot be used: {item.problem}", ""))
     return rows
+
+
+def _device(settings: Settings) -> list[Row]:
+    try:
+        from darkroom.jobs.checkup import checkup  # imports torch
+    except (ImportError, OSError) as error:
+        hint = "Delete the folder .venv beside ./darkroom and start again; it is made anew."
+        return [("error", f"PyTorch cannot be loaded: {error}", hint)]
+    return checkup(settings)

@@ -5,6 +5,7 @@ from importlib import import_module
 import click
 
 from darkroom import __version__
+from darkroom.cli.boundary import Verbs
 
 VERBS = {
     "txt2img": ("darkroom.cli.txt2img", "Make pictures from a prompt."),
@@ -17,7 +18,7 @@ VERBS = {
 }
 
 
-class Verbs(click.Group):
+class Table(Verbs):
     """Imports only the verb that was asked for, so that `--help` costs nothing."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -37,10 +38,17 @@ class Verbs(click.Group):
             formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Table,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, "-V", "--version", prog_name="darkroom")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Darkroom makes pictures with Stable Diffusion on your own machine.
 
     Start with:  darkroom txt2img "a red apple on a blue background"
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())

@@ -1,13 +1,43 @@
-"""Command line flags made from the declarations of requests and settings."""
+"""Command line flags: made from the declarations of requests and settings, or shared by verbs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from darkroom.cli.boundary import Reply
+
 Command = Callable[..., Any]
+
+MODEL_FLAGS = ("models_dirs", "data_dir")  # settings, of verbs that only look at models
+DEVICE_FLAGS = ("device", "dtype", "threads", *MODEL_FLAGS)
+SETTING_FLAGS = (*DEVICE_FLAGS, "preview_seconds")  # of verbs that make pictures
+
+# As text, not as a path: "v1.5/" is a folder because of its end.
+OUTPUT = click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="A file name that ends in .png, or a folder.  [default: outputs/<date>/]",
+)
+pass_reply = click.make_pass_decorator(Reply)
+
+
+def _note_json(context: click.Context, _option: click.Parameter, value: bool) -> None:
+    reply = context.find_object(Reply)
+    if value and reply is not None:
+        reply.as_json = True
+
+
+JSON = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    callback=_note_json,
+    help="Print one JSON value instead.",
+)
 
 
 def flags(model: type[BaseModel], names: Iterable[str]) -> Callable[[Command], Command]:
@@ -47,11 +77,19 @@ def _help(field: FieldInfo) -> str:
 
 def _metavar(field: FieldInfo) -> str:
     kinds = {int: "N", float: "X", str: "TEXT"}
-    options = [a for a in (field.annotation, *get_args(field.annotation)) if a in kinds]
-    if options:
-        return kinds[options[0]]
-    choices = [str(a) for a in get_args(field.annotation) if isinstance(a, str)]
-    return "|".join(choices) or "PATH"
+    parts = list(_parts(field.annotation))
+    found = [kinds[part] for part in parts if part in kinds]
+    choices = [part for part in parts if isinstance(part, str)]
+    return "|".join(choices) or next(iter(found), "PATH")
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """The plain types and literals in an annotation such as `Annotated[int, ...] | None`."""
+    inner = get_args(annotation)
+    if not inner and (isinstance(annotation, str) or annotation in (int, float, str)):
+        yield annotation
+    for part in inner:
+        yield from _parts(part)
 
 
 def _is_list(field: FieldInfo) -> bool:

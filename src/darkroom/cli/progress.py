@@ -1,48 +1,67 @@
 """Events of a job, shown to a person at a terminal."""
 
+import sys
 from collections.abc import Iterable
-from typing import Any
+from contextlib import nullcontext
+from typing import IO
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from darkroom.core.errors import StudioError, from_event
+from darkroom.cli.boundary import Reply
+from darkroom.core.errors import StudioError, from_event, printable
 from darkroom.core.event import Event
 
 
-def follow(events: Iterable[Event], *, quiet: bool = False) -> list[dict[str, Any]]:
-    """Show `events` as a progress bar on standard error; print each picture's path as it is saved.
+def follow(events: Iterable[Event], reply: Reply) -> None:
+    """Show `events` on standard error, with a bar where it is a terminal; tell `reply` of them.
 
-    Returns the data of the artifacts, and raises the error that a `failed` event tells of. Paths go
-    to standard output, everything else does not, so that `darkroom txt2img … | xargs …` works.
-    `quiet` shows nothing.
+    Each picture's path goes to standard output as soon as it is saved, so that `darkroom txt2img …
+    | xargs …` works; only where both are the terminal it is not said twice. With `--json` nothing
+    is shown. Raises the error that a `failed` event tells of, after the last event.
     """
-    console = Console(stderr=True, quiet=quiet)
-    saved: list[dict[str, Any]] = []
+    console = Console(stderr=True, quiet=reply.as_json)
+    seen = _is_terminal(sys.stderr)
+    echo = not (reply.as_json or _is_closed(sys.stdout) or (seen and _is_terminal(sys.stdout)))
+    images = reply.fields.setdefault("images", [])
+    warnings = reply.fields.setdefault("warnings", [])
     failure: StudioError | None = None
-    with Progress(
-        TextColumn("{task.description}"),
+    progress = _bar(console)
+    with progress if seen and not reply.as_json else nullcontext():
+        bar = progress.add_task("Starting", total=None, steps="", rate="", preview="")
+        for event in events:
+            _show(progress, bar, event)
+            match event.kind:
+                case "artifact":
+                    images.append(event.data)
+                    if echo:
+                        _echo(event.data["path"])
+                case "warning":
+                    warnings.append(event.data["text"])
+                case "failed":
+                    if failure is not None:  # of several, each is said
+                        console.print(_note(failure.sentence()), soft_wrap=True)
+                    failure = from_event(event.data)
+                case _:
+                    pass
+    if failure is not None:
+        raise failure
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[steps]}"),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[preview]}"),
+        TextColumn("{task.fields[preview]}", style="dim", markup=False),
         console=console,
         transient=True,
-    ) as progress:
-        bar = progress.add_task("Starting", total=None, steps="", rate="", preview="")
-        for event in events:
-            _show(progress, bar, event)
-            if event.kind == "artifact":
-                saved.append(event.data)
-                if not quiet:
-                    click.echo(event.data["path"])
-            elif event.kind == "failed":
-                failure = from_event(event.data)
-    if failure is not None:
-        raise failure
-    return saved
+        redirect_stdout=False,  # that is for the paths, in a pipe
+    )
 
 
 def _show(progress: Progress, bar: TaskID, event: Event) -> None:
@@ -50,7 +69,7 @@ def _show(progress: Progress, bar: TaskID, event: Event) -> None:
     match event.kind:
         case "started":
             total = data["images"] * data["steps"]
-            progress.update(bar, description=data["model"], total=total)
+            progress.update(bar, description=printable(data["model"]), total=total)
         case "step":
             progress.update(
                 bar,
@@ -60,16 +79,32 @@ def _show(progress: Progress, bar: TaskID, event: Event) -> None:
                 rate=f"{data['rate']:.2f} it/s",
             )
         case "preview":
-            progress.update(bar, preview=f"preview: {data['path']}")
+            progress.update(bar, preview=f"preview: {printable(data['path'])}")
         case "artifact":
-            progress.console.print(
-                f"[green]Saved[/] seed {data['seed']}, {data['seconds']:.1f} s", highlight=False
-            )
+            seed = (f"  seed {data['seed']}", "dim")
+            line = Text.assemble(("Saved ", "green"), printable(data["path"]), seed)
+            progress.console.print(line, soft_wrap=True)
         case "warning":
-            progress.console.print(f"[yellow]Note:[/] {_plain(data['text'])}", highlight=False)
+            progress.console.print(_note(data["text"]), soft_wrap=True)
         case "queued" | "done" | "failed":
             pass
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+def _note(text: str) -> Text:
+    return Text.assemble(("Note: ", "yellow"), printable(text))
+
+
+def _echo(path: str) -> None:
+    """Print a path: safe for a terminal, and to the last character for another program."""
+    if _is_terminal(sys.stdout):
+        click.echo(printable(path))
+    else:
+        click.echo(path, color=True)  # without it click drops what looks like a colour
+
+
+def _is_terminal(stream: IO[str] | None) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def _is_closed(stream: IO[str] | None) -> bool:
+    return stream is None or stream.closed

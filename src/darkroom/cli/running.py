@@ -1,26 +1,63 @@
 """Run a request in this process, as a worker would: same request, same events, same files."""
 
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Flag
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from darkroom.cli.boundary import Reply
+from darkroom.core.event import Event
+from darkroom.core.recipe import Recipe
 from darkroom.core.request import Request
-from darkroom.core.settings import Configured
+from darkroom.core.settings import Settings, expanded
+
+if TYPE_CHECKING:
+    from darkroom.jobs.worker import Worker
+
+
+Start = Callable[..., Iterator[Event]]  # (worker, output=…, stop=…)
 
 
 def run(
-    request: Request, settings: Configured, *, output: Path | None = None, quiet: bool = False
-) -> list[dict[str, Any]]:
-    """Run `request` and show how it goes; the data of the pictures that were saved."""
+    request: Request,
+    settings: Settings,
+    *,
+    output: str | None,
+    reply: Reply,
+    like: Recipe | None = None,
+) -> None:
+    """Run `request` and show how it goes; `like` is the recipe that is made again, if it is one."""
+
+    def start(worker: "Worker", **given: Any) -> Iterator[Event]:
+        return worker.run(request, like=like, **given)
+
+    work(start, settings, output=output, reply=reply)
+
+
+def work(start: Start, settings: Settings, *, output: str | None, reply: Reply) -> None:
+    """Show the events of what `start` lets a new worker do, until it ends or is stopped."""
     from darkroom.cli.progress import follow
+
+    place = chosen(output)
     from darkroom.jobs.worker import Worker  # imports torch: seconds
 
     with stop_flag() as stop:
-        events = Worker(settings.values).run(request, output=output, stop=stop.is_set)
-        return follow(events, quiet=quiet)
+        follow(start(Worker(settings), output=place, stop=stop.is_set), reply)
+
+
+def chosen(output: str | None) -> Path | None:
+    """What `-o` says; a name that ends in a slash is a folder, even "v1.5/", and is made."""
+    if not output:
+        return None
+    path = expanded(Path(output))
+    if output.endswith(("/", os.sep)):
+        from darkroom.media.files import make_folder
+
+        make_folder(path)
+    return path
 
 
 @contextmanager

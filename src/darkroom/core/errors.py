@@ -12,7 +12,9 @@ StudioError
 """
 
 import difflib
+import re
 from collections.abc import Iterable
+from typing import Self
 
 
 class StudioError(Exception):
@@ -22,10 +24,15 @@ class StudioError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @classmethod
+    def told(cls, text: str, *, hint: str = "") -> Self:
+        """The error again from its own words, as an event carries them."""
+        return cls(text, hint=hint)
+
     def sentence(self) -> str:
         """Message and hint on one line, as the command line prints them."""
         message = " ".join(str(self).split())
-        return f"{message}. {self.hint}".rstrip() if self.hint else message
+        return printable(f"{message}. {self.hint}" if self.hint else message)
 
 
 class BadRequest(StudioError):
@@ -40,6 +47,13 @@ class UnknownName(BadRequest):
         offer = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
         super().__init__(f"unknown {what} {shorten(name)!r}", hint=f"{offer} {hint}".strip())
         self.nearest = near
+
+    @classmethod
+    def told(cls, text: str, *, hint: str = "") -> Self:
+        """The error again; which names it offered stands in its hint only."""
+        error = cls("name", "", (), hint=hint)
+        error.args = (text,)
+        return error
 
 
 class BadFile(BadRequest):
@@ -66,10 +80,17 @@ class Cancelled(StudioError):
     """The user stopped the job."""
 
 
-def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """Up to `count` of the `known` names most like `name`, best first, whatever their case."""
+class DarkroomWarning(UserWarning):
+    """What the command line shows as a note, where Darkroom is used as a library."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3, *, least: float = 0.5) -> list[str]:
+    """Up to `count` of the `known` names most like `name`, best first, whatever their case.
+
+    `least` is how alike they must be, from 0 to 1.
+    """
     folded = {k.casefold(): k for k in known}
-    return [folded[f] for f in difflib.get_close_matches(name.casefold(), folded, count, 0.5)]
+    return [folded[f] for f in difflib.get_close_matches(name.casefold(), folded, count, least)]
 
 
 def shorten(text: str, length: int = 60) -> str:
@@ -77,19 +98,31 @@ def shorten(text: str, length: int = 60) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
+# What a terminal would obey, what breaks a line or turns the reading order around, and the bytes
+# of file names that are no text. Joiners and marks that scripts and emoji need stay.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """`text` from a stranger's file, safe to show: control characters become escapes."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def from_event(data: dict[str, str]) -> StudioError:
-    """The error that a `failed` event tells of."""
-    kinds: dict[str, type[StudioError]] = {
-        kind.__name__: kind
-        for kind in (
-            BadFile,
-            BadRequest,
-            OutputError,
-            OutOfMemory,
-            NotFinite,
-            DeviceError,
-            Cancelled,
-        )
-    }
-    kind = BadRequest if data["error"] == UnknownName.__name__ else kinds.get(data["error"])
-    return (kind or StudioError)(data["text"], hint=data["hint"])
+    """The error that a `failed` event tells of, of the type it was."""
+    return _KINDS.get(data["error"], StudioError).told(data["text"], hint=data["hint"])
+
+
+_KINDS: dict[str, type[StudioError]] = {
+    kind.__name__: kind
+    for kind in (
+        BadRequest,
+        UnknownName,
+        BadFile,
+        OutputError,
+        OutOfMemory,
+        NotFinite,
+        DeviceError,
+        Cancelled,
+    )
+}

@@ -12,8 +12,10 @@ class Event:
 
     What `data` holds, by kind (all values are JSON):
 
-    - started: `images`, `steps` (per image), `model`, `device`, `plan`, `width`, `height` (px)
-    - step: `image`, `step` and `steps` (both count from 1), `rate` (steps per second)
+    - started: `images`, `steps` (per picture, as the sampler walks them), `width`, `height` (px),
+      `model`, `device`, `plan`
+    - step: `image`, `step` of `steps` (from 1), `done` (steps of all pictures so far), `rate` (per
+      second)
     - preview: `image`, `path`
     - artifact: `image`, `path`, `seed`, `seconds`, `sha256`
     - warning: `text`

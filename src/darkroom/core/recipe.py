@@ -5,12 +5,12 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from darkroom.core.errors import BadFile
+from darkroom.core.errors import BadFile, shorten
 from darkroom.core.model import ModelCard
-from darkroom.core.request import Frozen, ImageRequest, ResolvedRequest
+from darkroom.core.request import Frozen, ImageRequest, ResolvedRequest, Seed
 from darkroom.core.sampler_table import AUTOMATIC, resolve_scheduler
 
-MAX_RECIPE = 8_000_000  # characters; two prompts of the greatest length, escaped, fit
+MAX_RECIPE = 13_000_000  # characters; two prompts of the greatest length, all escaped, fit
 
 
 class UsedModel(Frozen):
@@ -24,13 +24,14 @@ class UsedModel(Frozen):
 class Recipe(Frozen):
     """One picture: the request with nothing left open, and what it ran on.
 
-    Equal recipes give equal pixels on the same class of device.
+    Equal recipes give equal pixels on the same machine. Elsewhere, or where `differences` names
+    one, the last place of a number may round another way.
     """
 
     format: Literal[1] = 1
     request: ResolvedRequest
     image: int = Field(0, ge=0)  # which of the request's pictures, from 0
-    seed: int = Field(ge=0)  # of this picture
+    seed: Seed  # of this picture
     models: tuple[UsedModel, ...] = ()
     device: str = ""  # class of device, such as "cpu float32"
     plan: dict[str, int | str | bool | None] = Field(default_factory=dict)
@@ -39,7 +40,24 @@ class Recipe(Frozen):
     def again(self) -> ImageRequest:
         """The request that makes this one picture again."""
         fields = self.request.model_dump() | {"seed": self.seed, "count": 1}
-        return ImageRequest.model_validate(fields)
+        return ImageRequest.parse(fields)
+
+    def differences(self, now: "Recipe") -> list[str]:
+        """What `now`, a recipe of the same picture, runs on that this one did not, in words."""
+        pairs: dict[str, tuple[object, object]] = {"device": (self.device, now.device)}
+        pairs |= {
+            f"version of {name}": (self.versions.get(name), now.versions.get(name))
+            for name in self.versions | now.versions
+        }
+        pairs |= {
+            name.replace("_", " "): (self.plan.get(name), now.plan.get(name))
+            for name in self.plan | now.plan
+        }
+        return [
+            f"{name}: {_told(before)} when it was made, {_told(after)} now"
+            for name, (before, after) in pairs.items()
+            if before != after
+        ]
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
@@ -54,6 +72,10 @@ class Recipe(Frozen):
             raise BadFile(f"the recipe cannot be read: {where}: {problem['msg']}") from None
 
 
+def _told(value: object) -> str:
+    return "none" if value is None else shorten(str(value), 40)
+
+
 DEFAULTS: dict[str, float | str] = {"steps": 20, "cfg_scale": 7.0}
 
 
@@ -63,6 +85,5 @@ def resolve(request: ImageRequest, card: ModelCard) -> ResolvedRequest:
     if request.scheduler == AUTOMATIC:
         given["scheduler"] = resolve_scheduler(request.sampler, AUTOMATIC).name
     own = {"width": card.native_size, "height": card.native_size, **card.recommended}
-    return ResolvedRequest.model_validate(
-        {**DEFAULTS, "seed": secrets.randbelow(2**32), **own, **given}
-    )
+    given["model"] = card.name  # a path would tell strangers about this machine
+    return ResolvedRequest.parse({**DEFAULTS, "seed": secrets.randbelow(2**32), **own, **given})

@@ -36,40 +36,37 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Side = Annotated[int, Field(ge=64, le=8192, multiple_of=8)]  # pixels
+Steps = Annotated[int, Field(ge=1, le=500)]
+Scale = Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Prompt = Annotated[str, Field(max_length=MAX_PROMPT)]
+
+
 class ImageRequest(Frozen):
     """One or more pictures from a prompt."""
 
     kind: Literal["image"] = "image"
-    prompt: str = Field("", max_length=MAX_PROMPT, description="What the picture shows.")
-    negative_prompt: str = Field(
-        "", max_length=MAX_PROMPT, description="What the picture should not show."
-    )
+    prompt: Prompt = Field("", description="What the picture shows.")
+    negative_prompt: Prompt = Field("", description="What the picture should not show.")
     model: str = Field(
         "starter",
         min_length=1,
         max_length=4096,
         description="Checkpoint: a name from `darkroom models`, a hash, or the path of a file.",
     )
-    width: int | None = Field(
+    width: Side | None = Field(
         None,
-        ge=64,
-        le=8192,
-        multiple_of=8,
         description="Width in pixels, a multiple of 8.  [default: the model's own]",
         json_schema_extra={"group": "size", "step": 8},
     )
-    height: int | None = Field(
+    height: Side | None = Field(
         None,
-        ge=64,
-        le=8192,
-        multiple_of=8,
         description="Height in pixels, a multiple of 8.  [default: the model's own]",
         json_schema_extra={"group": "size", "step": 8},
     )
-    steps: int | None = Field(
+    steps: Steps | None = Field(
         None,
-        ge=1,
-        le=500,
         description="Denoising steps.  [default: the model's own, mostly 20]",
         json_schema_extra={"group": "sampling"},
     )
@@ -85,19 +82,14 @@ class ImageRequest(Frozen):
         description="Noise schedule; Automatic takes the sampler's own.",
         json_schema_extra={"group": "sampling"},
     )
-    cfg_scale: float | None = Field(
+    cfg_scale: Scale | None = Field(
         None,
-        ge=1,
-        le=100,
-        allow_inf_nan=False,
         description="How strictly to follow the prompt; 1 turns guidance off and is about twice as"
         " fast.  [default: the model's own, mostly 7]",
         json_schema_extra={"group": "sampling", "step": 0.5},
     )
-    seed: Annotated[int | None, BeforeValidator(_random_seed)] = Field(
+    seed: Annotated[Seed | None, BeforeValidator(_random_seed)] = Field(
         None,
-        ge=0,
-        le=MAX_SEED,
         description="Seed of the first picture; the next ones count up.  [default: random]",
         json_schema_extra={"group": "sampling"},
     )
@@ -139,11 +131,11 @@ class ImageRequest(Frozen):
 class ResolvedRequest(ImageRequest):
     """An image request with nothing left open; `core.recipe.resolve` makes it."""
 
-    width: int
-    height: int
-    steps: int
-    cfg_scale: float
-    seed: int
+    width: Side
+    height: Side
+    steps: Steps
+    cfg_scale: Scale
+    seed: Seed
 
 
 Request = ImageRequest  # becomes a union discriminated by `kind` as more kinds arrive

@@ -4,6 +4,7 @@ Each value knows where it came from, so that `darkroom doctor` can say why it is
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,18 +12,44 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
-from darkroom.core.errors import BadRequest, UnknownName, shorten
+from darkroom.core.errors import BadRequest, UnknownName, nearest, shorten
 from darkroom.core.request import Frozen
 
 Source = Literal["default", "file", "environment", "flag"]
 PREFIX = "DARKROOM_"
 FILE_VARIABLE = "DARKROOM_SETTINGS"
+OTHERS = (FILE_VARIABLE, "DARKROOM_VENV", "DARKROOM_STARTER_")  # or how they begin; not settings
+LIKENESS = 0.6  # a variable this much like a setting's name is a misspelt one
+NO_HOME = "Write the whole path, or set HOME."
+
+
+def expanded(path: Path) -> Path:
+    """`path` with `~` and `~user` at its start replaced by that home folder; else BadRequest."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise BadRequest(
+            f"there is no home folder for {shorten(path.parts[0])!r}", hint=NO_HOME
+        ) from None
 
 
 def _data_dir() -> Path:
-    return Path(platformdirs.user_data_dir("darkroom", appauthor=False))
+    try:
+        return expanded(Path(platformdirs.user_data_dir("darkroom", appauthor=False)))
+    except (RuntimeError, BadRequest):
+        raise BadRequest(
+            "your home folder cannot be found",
+            hint="Set DARKROOM_DATA_DIR to a folder for what Darkroom keeps.",
+        ) from None
+
+
+def _default_file() -> Path | None:
+    try:
+        return Path(platformdirs.user_config_dir("darkroom", appauthor=False)) / "settings.toml"
+    except RuntimeError:  # no home folder, so no file in it
+        return None
 
 
 class Settings(Frozen):
@@ -35,7 +62,9 @@ class Settings(Frozen):
     models_dirs: tuple[Path, ...] = Field(
         (), description="Folders with checkpoints, besides the `models` folder in the data folder."
     )
-    device: str = Field("auto", description="Device to run on: auto, cpu, cuda, cuda:1, mps, xpu.")
+    device: str = Field(
+        "auto", description="Device to run on: auto, cpu, cuda, cuda:1, rocm, mps, xpu."
+    )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         "auto", description="Number format of the networks."
     )
@@ -47,9 +76,30 @@ class Settings(Frozen):
         0.5, ge=0, allow_inf_nan=False, description="Least time between previews; 0 turns them off."
     )
 
-    def model_folders(self) -> tuple[Path, ...]:
-        """Every folder in which checkpoints are looked for."""
-        return (*self.models_dirs, self.data_dir / "models")
+    @field_validator("models_dirs", mode="before")
+    @classmethod
+    def _list_of_folders(cls, value: object) -> object:
+        if isinstance(value, str | Path) or not isinstance(value, list | tuple):
+            raise ValueError('must be a list of folders, such as ["/models"]')
+        return value
+
+    @field_validator("outputs_dir", "data_dir")
+    @classmethod
+    def _expand(cls, path: Path) -> Path:
+        try:
+            return expanded(path)
+        except BadRequest as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("models_dirs")
+    @classmethod
+    def _expand_each(cls, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(map(cls._expand, paths))
+
+    @property
+    def unfinished_dir(self) -> Path:
+        """Where latents lie that are not pictures yet, a folder for each job."""
+        return self.data_dir / "unfinished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +117,13 @@ class Configured:
     @classmethod
     def load(cls, environment: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Self:
         """Merge the layers; a value that does not fit is a BadRequest that names its source."""
-        default = Path(platformdirs.user_config_dir("darkroom", appauthor=False)) / "settings.toml"
-        path = Path(environment[FILE_VARIABLE]) if FILE_VARIABLE in environment else default
         layers: dict[Source, dict[str, Any]] = {
-            "file": _read_file(path, must_exist=FILE_VARIABLE in environment),
+            "file": _read_file(environment.get(FILE_VARIABLE)),
             "environment": _read_environment(environment),
             "flag": {k: v for k, v in (flags or {}).items() if v is not None},
         }
+        for name in layers["flag"].keys() - Settings.model_fields.keys():
+            raise UnknownName("setting", name, Settings.model_fields)
         merged: dict[str, Any] = {}
         sources: dict[str, Source] = dict.fromkeys(Settings.model_fields, "default")
         for source, layer in layers.items():
@@ -85,21 +135,28 @@ class Configured:
             item = error.errors(include_url=False)[0]
             name = str(item["loc"][0])
             given = shorten(repr(item["input"]), 40)
+            what = re.sub(r"^(Input|String) should ", "must ", item["msg"])
+            what = what.removeprefix("Value error, ").partition(", unable to parse")[0]
             raise BadRequest(
-                f"setting {name} (from the {sources[name]}): {item['msg'].lower()}, not {given}"
+                f"setting {name} (from the {sources[name]}): {what}, not {given}"
             ) from None
 
 
-def _read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
+def _read_file(named: str | None) -> dict[str, Any]:
+    """What stands in the file that was `named`, or in the default one if that is there."""
+    path = expanded(Path(named)) if named else _default_file()
+    if path is None:
+        return {}
     try:
         with path.open("rb") as file:
             found = tomllib.load(file)
     except FileNotFoundError:
-        if must_exist:
+        if named:
             raise BadRequest(f"settings file {path} does not exist") from None
         return {}
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"settings file {path} cannot be read: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BadRequest(f"settings file {shorten(str(path), 300)} cannot be read: {why}") from None
     for name in found.keys() - Settings.model_fields.keys():
         raise UnknownName("setting", name, Settings.model_fields, hint=f"It stands in {path}.")
     return found
@@ -107,8 +164,17 @@ def _read_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
 
 def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """`DARKROOM_DEVICE=cpu`; folders in a list are separated as in PATH."""
+    known = {PREFIX + name.upper(): name for name in Settings.model_fields}
+    for variable in environment:
+        if not variable.startswith(PREFIX) or variable in known or variable.startswith(OTHERS):
+            continue
+        if nearest(variable.removeprefix(PREFIX), known.values(), least=LIKENESS):
+            raise UnknownName(
+                "setting", variable, known, hint="It is a variable of the environment."
+            )
     found: dict[str, Any] = {}
-    for name in Settings.model_fields:
-        if text := environment.get(PREFIX + name.upper(), ""):
-            found[name] = text.split(os.pathsep) if name == "models_dirs" else text
+    for variable, name in known.items():
+        if text := environment.get(variable, ""):
+            folders = [folder for folder in text.split(os.pathsep) if folder]
+            found[name] = folders if name == "models_dirs" else text
     return found

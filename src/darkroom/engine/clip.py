@@ -5,7 +5,8 @@
 Our own because transformers' costs 3.3 s to import (it brings torch._dynamo, generation, sharding
 and quantisation) and this one nothing; and because its names changed between versions, while those
 of the files, of LoRAs and of this module do not. Callers that stop early (clip skip) or bring their
-own vectors run `embeddings`, `encoder.layers` and `final_layer_norm` themselves.
+own vectors run `embeddings`, `encoder.layers` with `causal_mask`, and `final_layer_norm`
+themselves.
 
 B batch, T tokens (77), D width.
 """
@@ -29,13 +30,18 @@ class ClipText(nn.Module):
     def forward(self, input_ids: Tensor) -> Tensor:
         """States after the final norm."""
         hidden = self.embeddings(input_ids)
-        length = hidden.shape[1]
-        mask = torch.full((length, length), -torch.inf, dtype=hidden.dtype).triu(1)
-        mask = mask.to(hidden.device)  # a token sees itself and those before it
+        mask = causal_mask(hidden)
         for layer in self.encoder.layers:
             hidden = layer(hidden, mask)
         states: Tensor = self.final_layer_norm(hidden)
         return states
+
+
+def causal_mask(hidden: Tensor) -> Tensor:
+    """(1, 1, T, T) for the scores of `hidden` (B, T, D): a token sees itself and those before."""
+    length = hidden.shape[1]
+    mask = torch.full((length, length), -torch.inf, dtype=hidden.dtype).triu(1)
+    return mask.to(hidden.device)[None, None]
 
 
 class Embeddings(nn.Module):

@@ -6,14 +6,12 @@
     self_test(device)            small computations, compared with float64 on the CPU
 
 A row holds what differs between kinds; nothing else in the project asks which kind a device is, but
-to say so. Attention is torch's `scaled_dot_product_attention` everywhere. Memory is in bytes.
+to say so. Attention is torch's `scaled_dot_product_attention` everywhere: it chooses the kernel
+itself. Memory is in bytes (`host_memory.py` has the machine's own).
 """
 
-import ctypes
 import errno
 import math
-import os
-import platform
 import re
 import time
 import traceback
@@ -21,7 +19,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -29,17 +26,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from darkroom.core.errors import DeviceError, OutOfMemory, StudioError, UnknownName, shorten
+from darkroom.engine.host_memory import GIB, Memory, host_memory
 
 Kind = Literal["cuda", "rocm", "mps", "xpu", "cpu"]
-GIB = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Bytes; `free` counts what torch holds and can use again."""
-
-    free: int
-    total: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +40,6 @@ class Row:
     count: Callable[[], int]
     title: Callable[[int], str]
     dtype: Callable[[int], torch.dtype]  # weights and computation
-    fused_attention: Callable[[int], bool]  # attention without its (T, T) matrix in memory
     channels_last: bool  # convolutions run faster on channels-last tensors
     memory: Callable[[int], Memory]
     empty_cache: Callable[[], None]
@@ -66,7 +54,6 @@ class Device:
     title: str  # for people: "NVIDIA H200"
     dtype: torch.dtype  # weights and computation
     channels_last: bool  # convolutions run faster on channels-last tensors
-    fused_attention: bool  # attention does not hold its (T, T) matrix in memory
     torch: torch.device  # what tensors are moved to; last, since its name hides the module's
 
     @property
@@ -156,7 +143,6 @@ ROWS: tuple[Row, ...] = (
         count=lambda: 0 if torch.version.hip else _cuda_count(),
         title=torch.cuda.get_device_name,
         dtype=_cuda_dtype,
-        fused_attention=lambda index: torch.cuda.get_device_capability(index) >= (5, 0),
         channels_last=True,
         memory=_cuda_memory,
         empty_cache=torch.cuda.empty_cache,
@@ -168,7 +154,6 @@ ROWS: tuple[Row, ...] = (
         count=lambda: _cuda_count() if torch.version.hip else 0,
         title=torch.cuda.get_device_name,
         dtype=lambda index: torch.float16,
-        fused_attention=lambda index: torch.backends.cuda.is_flash_attention_available(),
         channels_last=False,  # MIOpen has its fast convolutions in NCHW
         memory=_cuda_memory,
         empty_cache=torch.cuda.empty_cache,
@@ -180,7 +165,6 @@ ROWS: tuple[Row, ...] = (
         count=lambda: torch.xpu.device_count() if _quiet(torch.xpu.is_available) else 0,
         title=torch.xpu.get_device_name,
         dtype=lambda index: torch.float16,
-        fused_attention=lambda index: True,
         channels_last=True,
         memory=_xpu_memory,
         empty_cache=torch.xpu.empty_cache,
@@ -192,7 +176,6 @@ ROWS: tuple[Row, ...] = (
         count=lambda: int(_quiet(torch.backends.mps.is_available)),
         title=lambda index: "Apple GPU",
         dtype=lambda index: torch.float16,
-        fused_attention=lambda index: False,
         channels_last=False,
         memory=_mps_memory,
         empty_cache=torch.mps.empty_cache,
@@ -205,7 +188,6 @@ ROWS: tuple[Row, ...] = (
         title=_cpu_title,
         # Half precision never by default: without AMX or AVX512-BF16, bf16 is 80 times slower.
         dtype=lambda index: torch.float32,
-        fused_attention=lambda index: True,
         channels_last=True,  # VAE x1.12, UNet x1.00 to 1.03 (measured)
         memory=lambda index: host_memory(),
         empty_cache=lambda: None,
@@ -263,7 +245,6 @@ def _device(row: Row, index: int) -> Device:
         title=row.title(index),
         dtype=row.dtype(index),
         channels_last=row.channels_last,
-        fused_attention=row.fused_attention(index),
     )
 
 
@@ -305,99 +286,6 @@ def is_device_failure(error: BaseException) -> bool:
 
 def _first_line(error: BaseException) -> str:
     return shorten(next(iter(str(error).splitlines()), "") or type(error).__name__, 160)
-
-
-# ---- memory of the machine -----------------------------------------------------------------------
-
-
-def host_memory() -> Memory:
-    """Memory of this machine or, where it is less, of the container that we run in."""
-    for ask in (_linux_memory, _windows_memory, _mac_memory, _posix_memory):
-        try:
-            return ask()
-        except (OSError, ValueError, KeyError, AttributeError):
-            continue
-    return Memory(2 * GIB, 4 * GIB)  # nobody knows: assume little
-
-
-def _linux_memory(root: Path = Path("/")) -> Memory:
-    lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
-    info = {key: int(value.split()[0]) << 10 for key, _, value in (s.partition(":") for s in lines)}
-    free, total = info["MemAvailable"], info["MemTotal"]
-    for limit, used in _cgroup_limits(root):
-        free, total = min(free, max(0, limit - used)), min(total, limit)
-    return Memory(free, total)
-
-
-# Per version of Linux's control groups: mount, limit, use, and what the kernel can take back of it.
-_CGROUPS = {
-    "": ("", "memory.max", "memory.current", "inactive_file"),
-    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-}
-
-
-def _cgroup_limits(root: Path) -> Iterator[tuple[int, int]]:
-    """(limit, used) of every control group that we are in and that has a limit."""
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if (names := _CGROUPS.get(controllers)) is None:
-            continue
-        mount, limit_file, used_file, cache_key = names
-        top = root / "sys/fs/cgroup" / mount
-        # Inside a container the path may be that of the host, which is not mounted: then only the
-        # top is there, and it is the container's own group.
-        group = top / path.strip("/")
-        for folder in (group, *(p for p in group.parents if p == top or top in p.parents)):
-            limit, used = _text(folder / limit_file).strip(), _text(folder / used_file).strip()
-            if limit.isdecimal() and used.isdecimal():
-                cache = re.search(rf"(?m)^{cache_key} (\d+)", _text(folder / "memory.stat"))
-                yield int(limit), int(used) - (int(cache[1]) if cache else 0)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""
-
-
-class _WindowsMemory(ctypes.Structure):
-    """MEMORYSTATUSEX."""
-
-    _fields_ = (
-        ("length", ctypes.c_uint32),
-        ("load", ctypes.c_uint32),
-        *((name, ctypes.c_uint64) for name in ("total", "free", "a", "b", "c", "d", "e")),
-    )
-
-
-def _windows_memory() -> Memory:
-    status = _WindowsMemory(length=ctypes.sizeof(_WindowsMemory))
-    kernel = getattr(ctypes, "windll").kernel32  # noqa: B009 - not there for Linux's type checker
-    if not kernel.GlobalMemoryStatusEx(ctypes.byref(status)):
-        raise OSError("GlobalMemoryStatusEx failed")
-    return Memory(status.free, status.total)
-
-
-def _mac_memory() -> Memory:
-    if platform.system() != "Darwin":
-        raise OSError("not a Mac")
-    libc = ctypes.CDLL(None)
-
-    def ask(name: str) -> int:
-        value, size = ctypes.c_uint64(0), ctypes.c_size_t(8)
-        if libc.sysctlbyname(name.encode(), ctypes.byref(value), ctypes.byref(size), None, 0):
-            raise OSError(name)
-        return value.value
-
-    # Pages that are free, that programs offered to give up, and copies of files.
-    pages = ("vm.page_free_count", "vm.page_purgeable_count", "vm.page_pageable_external_count")
-    return Memory(sum(map(ask, pages)) * ask("hw.pagesize"), ask("hw.memsize"))
-
-
-def _posix_memory() -> Memory:
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return Memory(total // 2, total)
 
 
 # ---- self-test -----------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """One device: loads models, plans, and gives tasks the denoiser that their loop calls."""
 
 import json
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,16 +12,26 @@ from torch import Tensor
 from darkroom.core.errors import BadRequest
 from darkroom.core.model import ModelCard
 from darkroom.core.request import ResolvedRequest
+from darkroom.core.sampler_table import find_sampler
 from darkroom.engine.device import Device
 from darkroom.engine.latent import SD1_PREVIEW, decode, to_bytes
 from darkroom.engine.models import Model, ModelCache
 from darkroom.engine.networks import Placement, load_networks
-from darkroom.engine.plan import Plan, Work, make_plan
+from darkroom.engine.plan import Plan, Work, costs_of, make_plan
 from darkroom.engine.precision import finite, finite_pixels
 from darkroom.engine.text import Conditioning, Encodings, TextEncoder, same_length
 from darkroom.engine.tokenizer import Tokenizer
-from darkroom.sampling import Denoiser, NoiseTable, guide, guide_both, predict
-from darkroom.weights.header import read_header
+from darkroom.sampling import (
+    At,
+    Branches,
+    Denoiser,
+    NoiseTable,
+    guide,
+    guide_both,
+    predict,
+    table_for,
+)
+from darkroom.weights.header import Header, read_header
 
 MAX_TOKENS = 75_000  # each chunk of 75 makes every attention to the text as much longer
 Say = Callable[[str], None]
@@ -36,28 +48,42 @@ class Engine:
 
     def model(self, card: ModelCard) -> Model:
         """The checkpoint of `card`, loaded if it is not here yet."""
-        return self._models.get(card, lambda: self._load(card))
+        if (known := self._models.find(card.sha256)) is not None:
+            return known
+        header = read_header(Path(card.path))
+        numbers = sum(math.prod(tensor.shape) for tensor in header.tensors.values())
+        needed = numbers * self.device.dtype.itemsize
+        self._models.make_room(needed)
+        model = self._load(card, header)
+        self._models.keep(model)
+        return model
 
     def forget_prompts(self) -> None:
         """Drop every encoded prompt."""
         self._encodings.clear()
 
     def make_room(self, card: ModelCard) -> None:
-        """After an out-of-memory: give up every other model and what torch keeps."""
-        self._models.drop_others(card)
+        """After an out-of-memory: give up every other model, encoded prompts and torch's cache."""
+        self._models.drop_others(card.sha256)
+        self.forget_prompts()
         self.device.empty_cache()
 
     def plan(self, model: Model, request: ResolvedRequest) -> Plan:
         """How to run `request` in the memory that is free now."""
         work = Work(request.width, request.height, request.count, guided=request.cfg_scale != 1)
-        return make_plan(
+        costs = costs_of(
             model.networks.detected,
             work,
             item_bytes=self.device.dtype.itemsize,
             model_bytes=model.bytes,
-            free=self.device.memory().free,
-            cpu=self.device.kind == "cpu",
         )
+        cpu = self.device.kind == "cpu"
+        return make_plan(costs, work, free=self.device.memory().free, cpu=cpu)
+
+    def table(self, model: Model, request: ResolvedRequest) -> NoiseTable:
+        """The noise levels that the request's sampler walks and its network is asked at."""
+        sampler, _ = find_sampler(request.sampler)
+        return table_for(sampler, model.table)
 
     def denoiser(
         self, model: Model, request: ResolvedRequest, *, plan: Plan, batch: int, say: Say
@@ -68,13 +94,14 @@ class Engine:
         uncond = cond
         if scale != 1:
             uncond = self._encode(model, request.negative_prompt, request.clip_skip)
-        alone = self._branch(model, cond, batch)
+        run = _Run(self.device, model, self.table(model, request))
+        alone = run.branch(cond, batch)
         if scale == 1:
             guided = alone
         elif plan.split_guidance or not same_length(cond, uncond):
-            guided = guide(alone, self._branch(model, uncond, batch), scale)
+            guided = guide(alone, run.branch(uncond, batch), scale)
         else:
-            guided = guide_both(self._both(model, (cond, uncond), batch), alone, scale)
+            guided = guide_both(run.both((cond, uncond), batch), alone, scale)
         return finite(guided, model.networks.unet, say)
 
     def decode(self, model: Model, latent: Tensor, *, plan: Plan, say: Say) -> Tensor:
@@ -98,35 +125,7 @@ class Engine:
         with self.device.guard():
             return model.text.encode(text, clip_skip=clip_skip)
 
-    def _branch(self, model: Model, prompt: Conditioning, batch: int) -> Denoiser:
-        return self._network(model, prompt.tokens.expand(batch, -1, -1))
-
-    def _both(
-        self, model: Model, pair: tuple[Conditioning, Conditioning], batch: int
-    ) -> Callable[..., tuple[Tensor, Tensor]]:
-        """Both branches of guidance in one call: the first half of the batch has the prompt."""
-        tokens = torch.cat([one.tokens.expand(batch, -1, -1) for one in pair])
-        network = self._network(model, tokens)
-
-        def both(x: Tensor, at: object) -> tuple[Tensor, Tensor]:
-            cond, uncond = network(torch.cat([x, x]), at).chunk(2)  # type: ignore[arg-type]
-            return cond, uncond
-
-        return both
-
-    def _network(self, model: Model, tokens: Tensor) -> Denoiser:
-        unet = model.networks.unet
-
-        def network(x: Tensor, t: Tensor) -> Tensor:
-            weight = unet.conv_in.weight
-            with self.device.guard():
-                out = unet(x.to(weight), t.to(x.device), tokens.to(weight), return_dict=False)[0]
-            return out.to(x.dtype)  # type: ignore[no-any-return]
-
-        return predict(network, model.table, model.card.prediction)
-
-    def _load(self, card: ModelCard) -> Model:
-        header = read_header(Path(card.path))
+    def _load(self, card: ModelCard, header: Header) -> Model:
         placement = Placement(
             device=self.device.torch,
             dtype=self.device.dtype,
@@ -145,11 +144,52 @@ class Engine:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The network of one request, with prompts bound to it."""
+
+    device: Device
+    model: Model
+    table: NoiseTable
+
+    def branch(self, prompt: Conditioning, batch: int) -> Denoiser:
+        """The estimate with one prompt, for `batch` pictures."""
+        return self._denoiser(prompt.tokens.expand(batch, -1, -1))
+
+    def both(self, pair: tuple[Conditioning, Conditioning], batch: int) -> Branches:
+        """Both branches of guidance in one call: the first half of the batch has the prompt."""
+        denoise = self._denoiser(torch.cat([one.tokens.expand(batch, -1, -1) for one in pair]))
+
+        def both(x: Tensor, at: At) -> tuple[Tensor, Tensor]:
+            cond, uncond = denoise(torch.cat([x, x]), at).chunk(2)
+            return cond, uncond
+
+        return both
+
+    def _denoiser(self, tokens: Tensor) -> Denoiser:
+        unet = self.model.networks.unet
+
+        def network(x: Tensor, t: Tensor) -> Tensor:
+            weight = unet.conv_in.weight  # of the moment: the NaN guard changes its format
+            with self.device.guard():
+                out: Tensor = unet(x.to(weight), t, tokens.to(weight), return_dict=False)[0]
+            return out.to(x.dtype)
+
+        return predict(network, self.table, self.model.card.prediction)
+
+
 def preview_matrix(card: ModelCard) -> Tensor:
-    """Latent to RGB for previews, (C + 1, 3): the model's own if its file brings one."""
+    """Latent to RGB in [-1, 1] for previews, (C + 1, 3), the offset last.
+
+    A model may bring its own in its metadata, for RGB in [0, 1]: `darkroom.latent_rgb`.
+    """
+    known = torch.tensor(SD1_PREVIEW)
     try:
         own = torch.tensor(json.loads(card.metadata["darkroom.latent_rgb"]), dtype=torch.float32)
     except (KeyError, ValueError, TypeError, RecursionError):
-        own = torch.empty(0)
-    known = torch.tensor(SD1_PREVIEW)
-    return own if own.shape == known.shape and bool(torch.isfinite(own).all()) else known
+        return known
+    if own.shape != known.shape or not bool(torch.isfinite(own).all()):
+        return known
+    own *= 2
+    own[-1] -= 1
+    return own

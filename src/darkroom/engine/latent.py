@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from darkroom.sampling.denoiser import ramp, spans
+from darkroom.weights.topology import FACTOR
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
-FACTOR = 8  # pixels per latent pixel
+PREVIEW_SIDE = 512  # pixels
 OVERLAP = 8  # latent pixels that neighbouring tiles share
 
 # Latent to RGB by a linear map, for previews of SD1 models: rows are the four latent channels,
@@ -45,13 +46,14 @@ def _decode_one(vae: AutoencoderKL, latent: Tensor, tile: int | None) -> Tensor:
     if tile is None or max(latent.shape[-2:]) <= tile:
         return _network(vae, latent)
     height, width = latent.shape[-2:]
-    total = latent.new_zeros(1, 3, height * FACTOR, width * FACTOR)
-    weight = latent.new_zeros(1, 1, height * FACTOR, width * FACTOR)
+    # Blended in single precision: the weights of a large tile overflow half.
+    total = latent.new_zeros(1, 3, height * FACTOR, width * FACTOR, dtype=torch.float32)
+    weight = torch.zeros_like(total[:, :1])
     overlap = min(OVERLAP, tile // 2)
     for rows in spans(height, tile, overlap):
         for columns in spans(width, tile, overlap):
             part = _network(vae, latent[..., rows, columns])
-            share = ramp(part.shape[-2], part)[:, None] * ramp(part.shape[-1], part)
+            share = ramp(part.shape[-2], total)[:, None] * ramp(part.shape[-1], total)
             where = (..., _pixels(rows), _pixels(columns))
             total[where] += part * share
             weight[where] += share
@@ -73,11 +75,13 @@ def to_bytes(pixels: Tensor) -> Tensor:
     return (unit * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
 
 
-def preview(latent: Tensor, matrix: Tensor, *, factor: int = FACTOR) -> Tensor:
-    """A rough picture (H * factor, W * factor, 3) uint8 of one scaled `latent` (C, H, W).
+def preview(latent: Tensor, matrix: Tensor) -> Tensor:
+    """A rough picture (H * f, W * f, 3) uint8 of one scaled `latent` (C, H, W).
 
-    `matrix` (C + 1, 3) maps latent channels to RGB in [-1, 1]; its last row is the offset.
+    `matrix` (C + 1, 3) maps latent channels to RGB in [-1, 1]; its last row is the offset. f is 8
+    where that stays within PREVIEW_SIDE, otherwise less: a preview must cost next to nothing.
     """
+    factor = max(1, min(FACTOR, PREVIEW_SIDE // max(latent.shape[-2:])))
     rows = matrix.to(latent.device, torch.float32)
     rgb = torch.einsum("chw,cr->rhw", latent.float(), rows[:-1]) + rows[-1].view(3, 1, 1)
     large = functional.interpolate(rgb.unsqueeze(0), scale_factor=factor, mode="bilinear")

@@ -1,7 +1,6 @@
 """Loaded models, by content hash, under a byte budget; least recently used out first."""
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -29,28 +28,36 @@ class Model:
 
 
 class ModelCache:
-    """Models by sha256. The one asked for is always kept, even alone over the budget."""
+    """Models by sha256, least recently used first out.
+
+    Room is made before a model is loaded, so that old and new are never both beyond the budget.
+    """
 
     def __init__(self, budget: int) -> None:
-        self._budget = budget
+        self._budget = budget  # bytes
         self._models: OrderedDict[str, Model] = OrderedDict()
 
-    def get(self, card: ModelCard, load: Callable[[], Model]) -> Model:
-        """The model of `card`; loaded by `load` when it is not here yet."""
-        if card.sha256 not in self._models:
-            self._shrink(self._budget - card.bytes)
-            self._models[card.sha256] = load()
-            self._shrink(self._budget)
-        self._models.move_to_end(card.sha256)
-        return self._models[card.sha256]
+    def find(self, sha256: str) -> Model | None:
+        """The model of that hash, which is then the last to go."""
+        if sha256 in self._models:
+            self._models.move_to_end(sha256)
+        return self._models.get(sha256)
 
-    def drop_others(self, card: ModelCard) -> bool:
-        """Give up every other model, to make room; whether there was one."""
-        others = [key for key in self._models if key != card.sha256]
-        for key in others:
-            del self._models[key]
-        return bool(others)
-
-    def _shrink(self, budget: int) -> None:
-        while len(self._models) > 1 and sum(m.bytes for m in self._models.values()) > budget:
+    def make_room(self, needed: int) -> None:
+        """Let models go until `needed` bytes fit the budget beside the rest, or none is left."""
+        while self._models and self.bytes + needed > self._budget:
             self._models.popitem(last=False)
+
+    def keep(self, model: Model) -> None:
+        """Add a model, even one larger than the whole budget."""
+        self._models[model.card.sha256] = model
+
+    @property
+    def bytes(self) -> int:
+        """Memory that all models here take."""
+        return sum(model.bytes for model in self._models.values())
+
+    def drop_others(self, sha256: str) -> None:
+        """Give up every model but one, to make room."""
+        for other in [key for key in self._models if key != sha256]:
+            del self._models[other]

@@ -50,25 +50,20 @@ class Placement:
 
     device: torch.device | str = "cpu"
     dtype: torch.dtype = torch.float32
-    vae_dtype: torch.dtype | None = None  # None: as `dtype`
-    text_dtype: torch.dtype | None = None
-    channels_last: bool = False  # the convolutions of the UNet
-    vae_channels_last: bool | None = None  # None: as `channels_last`
+    channels_last: bool = False  # the convolutions of UNet and VAE
 
 
 def load_networks(header: Header, placement: Placement | None = None) -> Networks:
     """Build and fill the networks of an SD1 checkpoint."""
     want = placement or Placement()
-    device = torch.device(want.device)
     last = want.channels_last
-    vae_last = last if want.vae_channels_last is None else want.vae_channels_last
     detected = detect(header)
     unet, vae, text = make_unet(detected.unet), make_vae(detected.vae), make_text(detected.text)
     with open_tensors(header) as file:
-        fill = _Fill(file, device)
-        fill(unet, detected.layout["unet"], want.dtype, channels_last=last)
-        fill(vae, detected.layout["vae"], want.vae_dtype or want.dtype, channels_last=vae_last)
-        fill(text, detected.layout["text"], want.text_dtype or want.dtype)
+        fill = _Fill(file, torch.device(want.device), want.dtype)
+        fill(unet, detected.layout["unet"], channels_last=last)
+        fill(vae, detected.layout["vae"], channels_last=last)
+        fill(text, detected.layout["text"])
     return Networks(detected, unet, vae, text)
 
 
@@ -121,14 +116,10 @@ class _Fill:
 
     file: MappedFile
     device: torch.device
+    dtype: torch.dtype
 
     def __call__(
-        self,
-        module: nn.Module,
-        rows: Iterable[Entry],
-        dtype: torch.dtype,
-        *,
-        channels_last: bool = False,
+        self, module: nn.Module, rows: Iterable[Entry], *, channels_last: bool = False
     ) -> None:
         """Put each row's tensor into `module`, under its name there."""
         state: dict[str, Tensor] = {}
@@ -137,7 +128,7 @@ class _Fill:
             form = torch.preserve_format
             if channels_last and len(row.shape) == 4:
                 form = torch.channels_last
-            placed = stored.reshape(row.shape).to(self.device, dtype, memory_format=form)
+            placed = stored.reshape(row.shape).to(self.device, self.dtype, memory_format=form)
             if placed.data_ptr() != stored.data_ptr():
                 self.file.release(row.source)
             state[row.target] = placed

@@ -1,57 +1,82 @@
 """How a request is run on a device: the plan, and what it will cost in memory.
 
-The prediction is a formula over shapes with constants that `bench/memory.py` measured (peak
-resident memory of the starter and of a full-size SD1.5 on a CPU); it is meant to be right
-within a quarter, and to be on the high side.
+The prediction is a formula over shapes, with constants from `bench/memory.py` (peak resident memory
+of the starter and of a full-size SD1.5 on a CPU). It is meant to be on the high side, by less than
+half.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from darkroom.weights.detect import Detected
+from darkroom.weights.topology import FACTOR
 
-UNET_FACTOR = 14  # live copies of the widest feature map during one UNet call
+UNET_FACTOR = 24  # live copies of the widest feature map during one UNet call
 VAE_FACTOR = 6  # the same for the decoder, at full resolution
-LEAST_TILE = 16  # latent pixels: below this the overlap is most of a tile
-TILE = 64  # latent pixels: 512 px of picture
+TILES = (64, 32, 16)  # latent pixels; below 16 the overlap is most of a tile
+BLEND_BYTES = 4 * (3 + 1 + 3)  # per pixel: sum and weight of the tiles, and their quotient
+MIB = 1 << 20
 MAX_BATCH = 8  # pictures in one call on an accelerator; more gains nothing there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What the parts of a run take, in bytes."""
+
+    model: int  # weights, already on the device
+    branch: int  # one network call for one picture and one branch of guidance
+    reordered: int  # the weights that a convolution library lays out anew
+    pixel: int  # decoding, for each pixel of what is decoded at once
+    blended: int  # a tiled picture while it is put together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """One way to run a request."""
 
+    costs: Costs
+    width: int  # pixels
+    height: int  # pixels
+    branches: int  # 1 without guidance, else 2
     batch: int  # pictures per network call
-    split_guidance: bool  # both branches of guidance in two calls instead of one
-    tile: int | None  # side of a VAE tile in latent pixels; None decodes in one piece
-    model_bytes: int  # weights, already on the device
-    sampling_bytes: int  # predicted peak of one network call
-    decoding_bytes: int  # predicted peak of decoding one picture
+    split_guidance: bool = False  # both branches of guidance in two calls instead of one
+    tile: int | None = None  # side of a VAE tile in latent pixels; None decodes in one piece
 
     @property
-    def bytes(self) -> int:
-        """Predicted peak of the whole run."""
-        return self.model_bytes + max(self.sampling_bytes, self.decoding_bytes)
+    def sampling_bytes(self) -> int:
+        """Predicted peak of one network call."""
+        together = 1 if self.split_guidance else self.branches
+        return self.costs.branch * self.batch * together + self.costs.reordered
+
+    @property
+    def decoding_bytes(self) -> int:
+        """Predicted peak of decoding one picture."""
+        if self.tile is None:
+            return self.costs.pixel * self.width * self.height
+        side = self.tile * FACTOR
+        at_once = min(side, self.width) * min(side, self.height)
+        return self.costs.pixel * at_once + self.costs.blended
+
+    @property
+    def working_bytes(self) -> int:
+        """Predicted peak beyond the weights."""
+        return max(self.sampling_bytes, self.decoding_bytes)
 
     def smaller_sampling(self) -> "Plan | None":
         """The next smaller way to sample, or None when there is none."""
         if self.batch > 1:
-            half = self.batch // 2
-            return replace(
-                self, batch=half, sampling_bytes=self.sampling_bytes * half // self.batch
-            )
-        if not self.split_guidance:
-            return replace(self, split_guidance=True, sampling_bytes=self.sampling_bytes // 2)
+            return replace(self, batch=self.batch // 2)
+        if self.branches > 1 and not self.split_guidance:
+            return replace(self, split_guidance=True)
         return None
 
     def smaller_decoding(self) -> "Plan | None":
         """The next smaller way to decode, or None when there is none."""
-        tile = TILE if self.tile is None else self.tile // 2
-        if tile < LEAST_TILE:
-            return None
-        return replace(self, tile=tile, decoding_bytes=self.decoding_bytes // 4)
+        longest = max(self.width, self.height) // FACTOR
+        tile = next((t for t in TILES if t < (self.tile or longest)), None)
+        return None if tile is None else replace(self, tile=tile)
 
     def smaller(self) -> "Plan | None":
-        """The next smaller plan of all, whichever part ran out."""
+        """The next smaller plan: the part that takes most first."""
         if self.decoding_bytes >= self.sampling_bytes:
             return self.smaller_decoding() or self.smaller_sampling()
         return self.smaller_sampling() or self.smaller_decoding()
@@ -62,13 +87,13 @@ class Plan:
         if self.split_guidance:
             parts.append("guidance in two calls")
         if self.tile is not None:
-            parts.append(f"decoded in tiles of {self.tile * 8} px")
-        return f"{', '.join(parts)} (about {self.bytes / 2**20:,.0f} MiB)"
+            parts.append(f"decoded in tiles of {self.tile * FACTOR} px")
+        total = self.costs.model + self.working_bytes
+        return f"{', '.join(parts)} (about {total / MIB:,.0f} MiB)"
 
     def record(self) -> dict[str, int | str | bool | None]:
-        """What of the plan can matter to the pixels, for the recipe."""
-        own = asdict(self)
-        return {name: own[name] for name in ("batch", "split_guidance", "tile")}
+        """What of the plan can matter to the last bit of a pixel, for the recipe."""
+        return {"batch": self.batch, "split_guidance": self.split_guidance, "tile": self.tile}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,30 +106,33 @@ class Work:
     guided: bool  # cfg_scale above 1: two branches
 
 
-def make_plan(
-    detected: Detected, work: Work, *, item_bytes: int, model_bytes: int, free: int, cpu: bool
-) -> Plan:
+def costs_of(detected: Detected, work: Work, *, item_bytes: int, model_bytes: int) -> Costs:
+    """The predicted costs of `work` for networks of these dimensions."""
+    area = work.width * work.height
+    deepest = detected.unet.channels[-1]
+    return Costs(
+        model=model_bytes,
+        branch=UNET_FACTOR * detected.unet.channels[0] * (area // FACTOR**2) * item_bytes,
+        # The largest is the first convolution of the way up: 3 x 3 from twice the deepest width.
+        reordered=2 * 9 * deepest**2 * item_bytes,
+        pixel=VAE_FACTOR * detected.vae.channels[0] * item_bytes,
+        blended=BLEND_BYTES * area,
+    )
+
+
+def make_plan(costs: Costs, work: Work, *, free: int, cpu: bool) -> Plan:
     """The roomiest plan that fits into `free` bytes; the smallest there is when none fits.
 
     On a CPU pictures go one by one: that is as fast, and makes picture k of a request the same
     to the last bit as that picture alone, which no batched matrix product promises.
     """
-    area = work.width * work.height
-    unet = UNET_FACTOR * detected.unet.channels[0] * (area // 64) * item_bytes
-    vae = VAE_FACTOR * detected.vae.channels[0] * area * item_bytes
-    branches = 2 if work.guided else 1
-    batch = 1 if cpu else min(work.count, MAX_BATCH)
-    plan: Plan | None = Plan(
-        batch=batch,
-        split_guidance=False,
-        tile=None,
-        model_bytes=model_bytes,
-        sampling_bytes=unet * branches * batch,
-        decoding_bytes=vae,
+    plan = Plan(
+        costs=costs,
+        width=work.width,
+        height=work.height,
+        branches=2 if work.guided else 1,
+        batch=1 if cpu else min(work.count, MAX_BATCH),
     )
-    while plan is not None:
-        best = plan
-        if plan.bytes - plan.model_bytes <= free:
-            return plan
-        plan = plan.smaller()
-    return best
+    while plan.working_bytes > free and (smaller := plan.smaller()) is not None:
+        plan = smaller
+    return plan

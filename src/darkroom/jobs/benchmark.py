@@ -21,11 +21,13 @@ from darkroom.core.model import ModelCard
 from darkroom.core.recipe import resolve
 from darkroom.core.request import ImageRequest, ResolvedRequest
 from darkroom.core.sampler_table import find_sampler, find_scheduler
-from darkroom.engine.device import choose_device
+from darkroom.core.settings import Settings
+from darkroom.engine.device import Device
 from darkroom.engine.engine import Engine
 from darkroom.engine.networks import Placement, load_networks
 from darkroom.engine.tokenizer import BOS, EOS, Tokenizer
-from darkroom.sampling import SAMPLERS, Course, Seeds, levels, sample, table_for
+from darkroom.jobs.checkup import device_for
+from darkroom.sampling import SAMPLERS, Course, Seeds, levels, sample
 from darkroom.weights.header import read_header
 from darkroom.weights.topology import TextDims
 
@@ -55,9 +57,8 @@ class Comparison:
     """The result of all rounds."""
 
     rounds: tuple[Round, ...]
-    latent_error: (
-        float  # greatest difference of the final latents, relative to their greatest value
-    )
+    device: str  # "cpu float32"
+    latent_error: float  # greatest difference of the final latents, of their greatest value
     pixel_error: int  # greatest difference of the pictures, of 255
 
     @property
@@ -75,17 +76,17 @@ Run = Callable[[], tuple[Tensor, Tensor]]  # -> latent (C, H, W), picture (8H, 8
 
 
 def run_rounds(
-    card: ModelCard, fields: Mapping[str, Any], *, rounds: int, threads: int = 0
+    card: ModelCard, fields: Mapping[str, Any], *, rounds: int, settings: Settings
 ) -> Iterator[Comparison]:
     """Measure round after round, after a warm-up; each yield holds all rounds so far.
 
     `fields` are those of the request that may vary: size, steps.
     """
-    if threads:
-        torch.set_num_threads(threads)
+    device = device_for(settings)
     request = resolve(ImageRequest.parse({**FIXED, **fields}), card)
-    theirs = _theirs(card, request)  # first: see engine.imports on diffusers' pipelines
-    ours = _ours(card, request)
+    theirs = _theirs(card, request, device)  # first: see engine.imports on diffusers' pipelines
+    ours = _ours(card, request, device)
+    used = f"{device.name} {str(device.dtype).removeprefix('torch.')}"
     (latent, picture), (their_latent, their_picture) = ours(), theirs()
     error = (latent - their_latent).abs().max() / their_latent.abs().max()
     pixels = (picture.int() - their_picture.int()).abs().max()
@@ -96,7 +97,7 @@ def run_rounds(
         else:
             first, second = _seconds(ours), _seconds(theirs)
         done.append(Round(first, second))
-        yield Comparison(tuple(done), float(error), int(pixels))
+        yield Comparison(tuple(done), used, float(error), int(pixels))
 
 
 def _seconds(run: Run) -> float:
@@ -105,9 +106,9 @@ def _seconds(run: Run) -> float:
     return time.perf_counter() - began
 
 
-def _ours(card: ModelCard, request: ResolvedRequest) -> Run:
+def _ours(card: ModelCard, request: ResolvedRequest, device: Device) -> Run:
     """What `tasks.image` does, without files; text is encoded anew each time, as theirs is."""
-    engine = Engine(choose_device("cpu"), cache_bytes=0)
+    engine = Engine(device, cache_bytes=0)
     model = engine.model(card)
     plan = engine.plan(model, request)
     sampler, _ = find_sampler(request.sampler)
@@ -116,7 +117,7 @@ def _ours(card: ModelCard, request: ResolvedRequest) -> Run:
         levels=levels(
             sampler,
             find_scheduler(request.scheduler),
-            table_for(sampler, model.table),
+            engine.table(model, request),
             steps=request.steps,
         ),
         shape=(1, 4, request.height // 8, request.width // 8),
@@ -126,9 +127,9 @@ def _ours(card: ModelCard, request: ResolvedRequest) -> Run:
     def run() -> tuple[Tensor, Tensor]:
         engine.forget_prompts()
         denoise = engine.denoiser(model, request, plan=plan, batch=1, say=lambda _text: None)
-        for step in sample(denoise, course, torch.zeros(1, 1, 1, 1)):
+        for step in sample(denoise, course, torch.zeros(1, 1, 1, 1, device=device.torch)):
             latent = step.x[0]
-        return latent, engine.decode(model, latent, plan=plan, say=lambda _text: None)
+        return latent.cpu(), engine.decode(model, latent, plan=plan, say=lambda _text: None)
 
     return run
 
@@ -136,7 +137,8 @@ def _ours(card: ModelCard, request: ResolvedRequest) -> Run:
 def _states(text: CLIPTextModel, tokenizer: Tokenizer, prompt: str) -> Tensor:
     """What the pipeline does with a prompt: at most 75 tokens, padded with EOS."""
     row = [BOS, *tokenizer.encode(prompt)[:75]]
-    states: Tensor = text(torch.tensor([row + [EOS] * (77 - len(row))]))[0]
+    tokens = torch.tensor([row + [EOS] * (77 - len(row))])
+    states: Tensor = text(tokens.to(text.device))[0]
     return states
 
 
@@ -156,15 +158,16 @@ def _clip(dims: TextDims, kind: type[CLIPTextModel]) -> CLIPTextModel:
     return kind(config).eval().requires_grad_(False)
 
 
-def _theirs(card: ModelCard, request: ResolvedRequest) -> Run:
+def _theirs(card: ModelCard, request: ResolvedRequest, device: Device) -> Run:
     """diffusers' own pipeline and scheduler, as its documentation writes them."""
     # Imported whole before any network is built, so that `engine.imports` leaves them alone.
     from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
     from transformers import CLIPTextModel
 
-    networks = load_networks(read_header(Path(card.path)), Placement())
+    networks = load_networks(read_header(Path(card.path)), Placement(dtype=device.dtype))
     text = _clip(networks.detected.text, CLIPTextModel)
     text.load_state_dict(networks.text.state_dict())
+    text = text.to(device.torch, device.dtype)
     tokenizer = Tokenizer()
     pipeline = StableDiffusionPipeline(
         vae=networks.vae,
@@ -183,6 +186,7 @@ def _theirs(card: ModelCard, request: ResolvedRequest) -> Run:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+    pipeline = pipeline.to(device.torch)
     pipeline.set_progress_bar_config(disable=True)
     shape = (1, 4, request.height // 8, request.width // 8)
 
@@ -202,10 +206,10 @@ def _theirs(card: ModelCard, request: ResolvedRequest) -> Run:
             guidance_scale=request.cfg_scale,
             width=request.width,
             height=request.height,
-            latents=torch.randn(shape, generator=seeded),
+            latents=torch.randn(shape, generator=seeded).to(device.torch, device.dtype),
             output_type="np",
             callback_on_step_end=keep,
         )
-        return kept[0][0], torch.from_numpy(result.images[0] * 255).to(torch.uint8)
+        return kept[0][0].float().cpu(), torch.from_numpy(result.images[0] * 255).to(torch.uint8)
 
     return run

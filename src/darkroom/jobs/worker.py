@@ -6,27 +6,22 @@ that whoever listens (a terminal now, a server's supervisor later) is told in wo
 
 import secrets
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from PIL import Image
-
-from darkroom.core.errors import StudioError
+from darkroom.core.errors import BadFile, StudioError
 from darkroom.core.event import Event
-from darkroom.core.recipe import resolve
+from darkroom.core.recipe import Recipe, resolve
 from darkroom.core.request import Request
 from darkroom.core.settings import Settings
-from darkroom.engine.device import choose_device
 from darkroom.engine.engine import Engine
-from darkroom.engine.latent_file import SUFFIX, load_latent
-from darkroom.library.hashes import HashBook
+from darkroom.engine.latent_file import load_latent
+from darkroom.jobs.checkup import device_for
+from darkroom.jobs.mistake import mistake
 from darkroom.library.models import Library
-from darkroom.media.files import Place, write_whole
-from darkroom.media.image import save
-from darkroom.tasks import Job, PreviewClock, generate
+from darkroom.media.files import Place
+from darkroom.tasks import Fitting, Job, PreviewClock, finish, generate, left_behind
 
 
 class Worker:
@@ -34,21 +29,15 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
-        device = choose_device(settings.device)
-        if settings.dtype != "auto":
-            device = replace(device, dtype=getattr(torch, settings.dtype))
-        self.library = Library(
-            settings.model_folders(), HashBook(settings.data_dir / "library.sqlite")
-        )
+        device = device_for(settings)
+        self.library = Library.of(settings)
         budget = int(settings.cache_gb * 2**30) or device.memory().total // 2
         self.engine = Engine(device, cache_bytes=budget)
 
     @property
     def unfinished(self) -> Path:
         """Folder of latents that have not become pictures yet."""
-        return self._settings.data_dir / "unfinished"
+        return self._settings.unfinished_dir
 
     def run(
         self,
@@ -56,73 +45,77 @@ class Worker:
         *,
         output: Path | None = None,
         stop: Callable[[], bool] = bool,
+        like: Recipe | None = None,
     ) -> Iterator[Event]:
-        """Run `request`, numbering its events; the last one is `done` or `failed`."""
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        for seq, event in enumerate(self._guarded(name, request, output=output, stop=stop)):
-            yield replace(event, job=name, seq=seq)
+        """Run `request`, numbering its events; the last one is `done` or `failed`.
 
-    def _guarded(
-        self, name: str, request: Request, *, output: Path | None, stop: Callable[[], bool]
-    ) -> Iterator[Event]:
-        try:
-            card = self.library.find(request.model)
-            place = Place.chosen(output, self._settings.outputs_dir, request.count)
-            place.prepare()
-            model = self.engine.model(card)
-            job = self._job(name, place, stop)
-            yield from generate(self.engine, model, resolve(request, card), job=job)
-        except StudioError as error:
-            yield _failed(error)
-        except Exception as error:  # noqa: BLE001 - the process boundary: nobody above could tell the user
-            yield _failed(self._unforeseen(name, error))
+        `like` is the recipe that is made again; what differs from it is said in warnings.
+        """
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        events = self._run(name, request, output=output, stop=stop, like=like)
+        for seq, event in enumerate(self._guarded(name, events)):
+            yield replace(event, job=name, seq=seq)
 
     def recover(
         self, *, output: Path | None = None, stop: Callable[[], bool] = bool
     ) -> Iterator[Event]:
-        """Make the pictures whose latents were left behind; those that cannot be made stay."""
-        for path in sorted(self.unfinished.glob(f"*{SUFFIX}")):
+        """Make the pictures whose latents were left behind; those that cannot be made stay.
+
+        Each failure is an event of its own, and the others go on.
+        """
+        for number, path in enumerate(left_behind(self.unfinished)):
             if stop():
                 return
-            try:
-                yield self._recovered(path, output)
-            except StudioError as error:
-                yield Event("warning", {"text": f"{path.name}: {error.sentence()}"})
+            place = Place.chosen(output, self._settings.outputs_dir, 1 if number == 0 else 2)
+            for event in self._guarded(path.parent.name, self._recovered(path, place)):
+                if event.kind == "failed":
+                    event.data["text"] = f"{path}: {event.data['text']}"
+                yield replace(event, job=path.parent.name)
 
-    def _recovered(self, path: Path, output: Path | None) -> Event:
-        latent, recipe = load_latent(path)
-        card = next(filter(None, (self.library.find_hash(m.sha256) for m in recipe.models)), None)
-        model = self.engine.model(card or self.library.find(recipe.request.model))
-        place = Place.chosen(output, self._settings.outputs_dir, recipe.request.count)
+    def _run(
+        self,
+        name: str,
+        request: Request,
+        *,
+        output: Path | None,
+        stop: Callable[[], bool],
+        like: Recipe | None,
+    ) -> Iterator[Event]:
+        card = self.library.find(request.model)
+        place = Place.chosen(output, self._settings.outputs_dir, request.count)
         place.prepare()
-        plan = self.engine.plan(model, recipe.request)
-        notes: list[str] = []
-        pixels = self.engine.decode(model, latent, plan=plan, say=notes.append)
-        saved = save(Image.fromarray(pixels.numpy()), recipe, place.names(recipe.seed, single=True))
-        path.unlink()
-        return Event("artifact", {"path": str(saved.path), "seed": recipe.seed, "seconds": 0.0})
-
-    def _job(self, name: str, place: Place, stop: Callable[[], bool]) -> Job:
+        model = self.engine.model(card)
         every = self._settings.preview_seconds
-        return Job(
+        job = Job(
             id=name,
             place=place,
-            unfinished=self.unfinished,
+            unfinished=self.unfinished / name,
             previews=self._settings.data_dir / "previews" / f"{name}.png" if every else None,
             clock=PreviewClock(every),
             stop=stop,
         )
+        yield from generate(self.engine, model, resolve(request, card), job=job, like=like)
 
-    def _unforeseen(self, name: str, error: Exception) -> StudioError:
-        """An error of ours: the traceback goes to a file, and the user is told where it is."""
-        path = self._settings.data_dir / "logs" / f"{name}.txt"
-        text = "".join(traceback.format_exception(error))
-        hint = f"Please report it with {path}."
+    def _recovered(self, path: Path, place: Place) -> Iterator[Event]:
+        latent, recipe = load_latent(path)
+        hashes = (self.library.find_hash(used.sha256) for used in recipe.models)
+        card = next(filter(None, hashes), None) or self.library.find(recipe.request.model)
+        place.prepare()
+        model = self.engine.model(card)
+        if latent.shape[0] != model.networks.detected.vae.latent_channels:
+            raise BadFile(f"a latent of {latent.shape[0]} channels is not one of this model's")
+        fitting = Fitting(self.engine, model, self.engine.plan(model, recipe.request))
+        yield from finish(fitting, latent, recipe, place=place, began=time.monotonic())
+        path.unlink()
+
+    def _guarded(self, name: str, events: Iterator[Event]) -> Iterator[Event]:
+        """`events`, with whatever goes wrong as a last event `failed`."""
         try:
-            write_whole(path, text.encode())
-        except StudioError:
-            hint = "Please report it with the command you ran."
-        return StudioError(f"Darkroom made a mistake: {type(error).__name__}: {error}", hint=hint)
+            yield from events
+        except StudioError as error:
+            yield _failed(error)
+        except Exception as error:  # noqa: BLE001 - the process boundary: nobody else could tell the user
+            yield _failed(mistake(error, self._settings.data_dir / "logs" / f"{name}.txt"))
 
 
 def _failed(error: StudioError) -> Event:

@@ -3,6 +3,12 @@
 A file is written beside its final place under a hidden name, flushed to the disk, and then
 given its name by a hard link, which fails when the name is taken. So a reader never sees half a
 picture, two processes never get the same name, and a kill leaves at most a hidden part file.
+
+Where there are no hard links (FAT, some network drives), Windows renames, which fails too when the
+name is taken. Elsewhere the name is reserved by an empty hidden file `.<name>.taken` first, so no
+Darkroom gets it twice. Two gaps remain there: another program that makes a file of that very name
+in the microseconds between the look and the renaming loses it; and after a kill in between, the
+reservation stays and that name is passed over.
 """
 
 import contextlib
@@ -17,7 +23,7 @@ from datetime import date
 from itertools import count
 from pathlib import Path
 
-from darkroom.core.errors import BadRequest, OutputError
+from darkroom.core.errors import BadRequest, OutputError, shorten
 
 LEAST_FREE = 32 << 20  # bytes; below this a run does not start
 _NUMBERED = re.compile(r"^(\d{5,})-")
@@ -36,15 +42,19 @@ class Place:
         """Read `-o`: a file name that ends in .png, a folder (there or not yet), or nothing."""
         if target is None:
             return cls(outputs / date.today().isoformat())
-        if target.is_dir() or not target.suffix:
-            return cls(target)
+        if "\0" in str(target):
+            raise BadRequest(f"{shorten(str(target))!r} is not a file name")
+        with _explained(target.parent):
+            if target.is_dir() or not target.suffix:
+                return cls(target)
+            there = os.path.lexists(target)
         if target.suffix.lower() != ".png":
             raise BadRequest(
                 f"cannot write {target.name!r}: pictures are saved as PNG",
                 hint="Give a name that ends in .png, or a folder.",
             )
-        if pictures == 1 and target.exists():
-            raise BadRequest(f"{target} exists already", hint="Choose another name.")
+        if pictures == 1 and there:
+            raise _taken(target)
         return cls(target.parent, target.stem, target.suffix)
 
     def names(self, seed: int, *, single: bool) -> Iterator[Path]:
@@ -60,15 +70,13 @@ class Place:
             yield from (self.folder / f"{self.stem}-{n}{self.suffix}" for n in count(1))
 
     def _there(self) -> list[str]:
-        return [entry.name for entry in os.scandir(self.folder)]
+        with _explained(self.folder):
+            return [path.name for path in self.folder.iterdir()]
 
     def prepare(self) -> None:
         """Make the folder and prove that it can be written, before any time is spent."""
-        with _explained(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.folder):
-                pass
-            free = _free_bytes(self.folder)
+        make_folder(self.folder)
+        free = try_folder(self.folder)
         if free is not None and free < LEAST_FREE:
             raise OutputError(
                 f"the disk of {self.folder} is full ({free >> 20} MiB free)",
@@ -76,11 +84,33 @@ class Place:
             )
 
 
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it, where they are not there yet."""
+    with _explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def try_folder(folder: Path) -> int | None:
+    """Write a nameless file into `folder`, or where it would be made; the bytes free there."""
+    with _explained(folder):
+        parents = (folder.absolute(), *folder.absolute().parents)
+        there = next(parent for parent in parents if os.path.lexists(parent))
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"\0")
+            file.flush()
+        return _free_bytes(there)
+
+
 def publish(names: Iterator[Path], data: bytes) -> Path:
-    """Write `data` and give the file the first free of `names`."""
+    """Write `data` and give the file the first free of `names`; BadRequest when none is."""
     target = next(names)
     with _explained(target.parent), _part(target.parent, data, lasting=True) as part:
-        return _give_name(part, target, names)
+        while not _give_name(part, target):
+            if (other := next(names, None)) is None:
+                raise _taken(target)
+            target = other
+        _flush_folder(target.parent)
+    return target
 
 
 def write_whole(path: Path, data: bytes, *, lasting: bool = False) -> None:
@@ -92,6 +122,8 @@ def write_whole(path: Path, data: bytes, *, lasting: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _part(path.parent, data, lasting=lasting) as part:
             part.replace(path)
+        if lasting:
+            _flush_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -110,22 +142,67 @@ def _part(folder: Path, data: bytes, *, lasting: bool) -> Iterator[Path]:
         Path(name).unlink(missing_ok=True)
 
 
-def _give_name(part: Path, target: Path, names: Iterator[Path]) -> Path:
-    while True:
+_NO_LINKS = (
+    errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL,
+    errno.EMLINK,
+)  # fmt: skip
+_NO_LINKS_WINDOWS = (1, 50)  # ERROR_INVALID_FUNCTION, ERROR_NOT_SUPPORTED
+
+
+def _give_name(part: Path, target: Path) -> bool:
+    """Name the file; False when that name is taken."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        windows = getattr(error, "winerror", None)
+        if error.errno not in _NO_LINKS and windows not in _NO_LINKS_WINDOWS:
+            raise
+        return _rename(part, target)
+    return True
+
+
+def _rename(part: Path, target: Path) -> bool:
+    """`_give_name` without hard links."""
+    if not _renames_replace():
         try:
-            os.link(part, target)
-            return target
+            part.rename(target)
         except FileExistsError:
-            target = next(names)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES):
-                raise
-            # No hard links here (FAT, some network drives): reserve the name, then move over it.
-            with contextlib.suppress(FileExistsError):
-                target.open("xb").close()
-                part.replace(target)
-                return target
-            target = next(names)
+            return False
+        return True
+    reserved = target.with_name(f".{target.name}.taken")
+    try:
+        reserved.open("xb").close()
+    except FileExistsError:
+        return False
+    try:
+        if os.path.lexists(target):
+            return False
+        part.rename(target)
+    finally:
+        reserved.unlink(missing_ok=True)
+    return True
+
+
+def _renames_replace() -> bool:
+    return os.name != "nt"
+
+
+def _flush_folder(folder: Path) -> None:
+    """Wait until the disk has the names in `folder` too, where that can be asked for."""
+    if os.name != "posix":
+        return
+    with contextlib.suppress(OSError):  # some network drives flush files only
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _taken(target: Path) -> BadRequest:
+    return BadRequest(f"{target} exists already", hint="Choose another name.")
 
 
 def _umask() -> int:
@@ -150,6 +227,8 @@ _CURES = {
     errno.ENOTDIR: ("a part of its path is a file", "Choose another folder with -o."),
     errno.EEXIST: ("a part of its path is a file", "Choose another folder with -o."),
     errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter one with -o."),
+    errno.ENOENT: ("the folder is gone", "Choose another folder with -o."),
+    errno.EINVAL: ("that name is not possible there", "Choose another name with -o."),
     errno.EFBIG: ("files may not grow that large there", "Choose another folder with -o."),
 }
 
@@ -160,4 +239,5 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why, hint = _CURES.get(error.errno or 0, (error.strerror or str(error), ""))
-        raise OutputError(f"cannot write to {folder}: {why}", hint=hint) from error
+        where = shorten(str(folder), 300)
+        raise OutputError(f"cannot write to {where}: {why}", hint=hint) from error

@@ -43,6 +43,11 @@ class Course:
     spread: Wrapper | None = None  # tiles or windows
     check: Callable[[Tensor], None] | None = None  # sees every estimate; raises to stop
 
+    @property
+    def steps(self) -> int:
+        """How many steps the sampler walks, which for DDIM and UniPC is not what was asked."""
+        return len(self.levels.sigmas) - 1
+
 
 def sample(denoise: Denoiser, course: Course, empty: Tensor) -> Iterator[Step]:
     """txt2img, img2img and inpainting: they differ in where they start and what they hold.

@@ -1,6 +1,8 @@
 """Features as functions from a request to a stream of events."""
 
-from darkroom.tasks.image import generate
+from darkroom.tasks.fitting import Fitting
+from darkroom.tasks.image import finish, generate
 from darkroom.tasks.job import Job, PreviewClock
+from darkroom.tasks.unfinished import left_behind
 
-__all__ = ["Job", "PreviewClock", "generate"]
+__all__ = ["Fitting", "Job", "PreviewClock", "finish", "generate", "left_behind"]

@@ -19,16 +19,18 @@ class PreviewClock:
     _started: float = field(default_factory=time.monotonic)
     _last: float = field(default_factory=time.monotonic)
     _spent: float = 0.0
+    _cost: float = 0.0  # of the latest preview
 
     def due(self) -> bool:
-        """Whether a preview should be made now."""
+        """Whether a preview should be made now, one more at the cost of the latest."""
         now = time.monotonic()
         rested = self.least_s > 0 and now - self._last >= self.least_s
-        return rested and self._spent <= PREVIEW_SHARE * (now - self._started)
+        return rested and self._spent + self._cost <= PREVIEW_SHARE * (now - self._started)
 
     def made(self, seconds: float) -> None:
         """Count a preview that took `seconds`."""
         self._last = time.monotonic()
+        self._cost = seconds
         self._spent += seconds
 
 
@@ -38,7 +40,7 @@ class Job:
 
     id: str
     place: Place
-    unfinished: Path  # folder for latents that are not pictures yet
+    unfinished: Path  # folder of this job for latents that are not pictures yet
     previews: Path | None  # file that shows the picture as it comes
     clock: PreviewClock
     stop: Callable[[], bool] = bool  # whether the user wants to stop; bool() is False

@@ -16,11 +16,13 @@ from darkroom.core.model import Arch, Kind, Prediction, Variant
 from darkroom.weights import measure
 from darkroom.weights.header import Header
 from darkroom.weights.layouts.checkpoint import Layout, entries, sd1_layout
-from darkroom.weights.layouts.signatures import JUNK, RULES, Rule
+from darkroom.weights.layouts.signatures import JUNK, PREDICTS_V, RULES, ZERO_SNR, Rule
 from darkroom.weights.topology import TextDims, UNetDims, VaeDims
 
 DEFAULT_SIZE = 512  # pixels; what SD1 was trained on
+LEAST_SIZE, MOST_SIZE = 64, 8192  # pixels; what can be asked for
 FLOATS = ("F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2")
+RESOLUTION = "modelspec.resolution"
 RUNS = "This version runs SD1 checkpoints."
 
 VARIANTS = {4: Variant.BASE, 9: Variant.INPAINT, 8: Variant.EDIT}  # by the UNet's input channels
@@ -63,15 +65,14 @@ def detect(header: Header) -> Detected:
     identity = identify(header)
     if (identity.kind, identity.arch) != (Kind.CHECKPOINT, Arch.SD1):
         raise _refusal(header, identity.label)
-    _need_parts(header)
+    _refuse_unfit(header)
     unet = measure.measure_unet(header)
     variant = _variant(header, unet)
     vae, text = measure.measure_vae(header), measure.measure_text(header)
-    problem = (
-        measure.check_unet(unet) or measure.check_vae(vae) or measure.check_text(text, unet.context)
-    )
-    if problem:
+    if problem := measure.check_unet(unet) or measure.check_vae(vae) or measure.check_text(text):
         raise BadFile(f"{header.path} makes no network: {problem}", hint=RUNS)
+    if problem := measure.check_together(unet, vae, text):
+        raise BadFile(f"{header.path} makes no SD1 checkpoint: {problem}", hint=RUNS)
     layout = sd1_layout(unet, vae, text, measure.text_prefix(header) or "")
     check(header, layout)
     return Detected(
@@ -104,7 +105,7 @@ def check(header: Header, layout: Layout) -> None:
             for name in rows.keys() & header.tensors.keys()
             if header.tensors[name].dtype not in FLOATS
         ],
-        "unexpected": [name for name in left if not _any_of(JUNK, {name: None})],
+        "unexpected": [name for name in left if not _any_of((PREDICTS_V, *JUNK), {name: None})],
     }
     told = [f"{_count(names, len(rows))} are {what}" for what, names in faults.items() if names]
     if told:
@@ -150,7 +151,10 @@ def _refusal(header: Header, label: str) -> BadFile:
     return BadFile(f"{header.path} is {label}", hint=RUNS)
 
 
-def _need_parts(header: Header) -> None:
+def _refuse_unfit(header: Header) -> None:
+    """What the rules leave open: training that we do not follow, parts that are not there."""
+    if ZERO_SNR in header.tensors:
+        raise _refusal(header, "an SD1 checkpoint with zero terminal SNR (ztsnr)")
     if header.shape("first_stage_model.decoder.conv_in.weight") is None:
         raise _refusal(header, "an SD1 checkpoint without a VAE")
     if measure.text_prefix(header) is None:
@@ -166,16 +170,17 @@ def _variant(header: Header, unet: UNetDims) -> Variant:
 
 
 def _prediction(header: Header) -> Prediction:
-    """As the file says; SD1 predicts the noise unless it says otherwise."""
+    """As the file says, by a tensor first; SD1 predicts the noise unless it says otherwise."""
     said = header.metadata.get("modelspec.prediction_type", "").casefold()
-    if "v_pred" in header.tensors or said in ("v", "v_prediction", "v-prediction"):
+    if PREDICTS_V in header.tensors or said in ("v", "v_prediction", "v-prediction"):
         return Prediction.V
     return Prediction.EPS
 
 
 def _native_size(metadata: Mapping[str, str]) -> int:
-    """From modelspec.resolution, "512x512" or "512"; its longer side."""
-    said = re.fullmatch(r"(\d{2,5})(?:x(\d{2,5}))?", metadata.get("modelspec.resolution", ""))
+    """The longer side in modelspec.resolution, "512x512" or "512", as a size that can be made."""
+    said = re.fullmatch(r"([1-9]\d{1,4})(?:x([1-9]\d{1,4}))?", metadata.get(RESOLUTION, ""), re.A)
     if said is None:
         return DEFAULT_SIZE
-    return max(int(number) for number in said.groups() if number)
+    longer = max(int(number) for number in said.groups() if number)
+    return min(max(8 * round(longer / 8), LEAST_SIZE), MOST_SIZE)

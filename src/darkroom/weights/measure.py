@@ -10,7 +10,14 @@ from collections.abc import Iterable
 from darkroom.core.errors import BadFile
 from darkroom.weights.header import Header
 from darkroom.weights.layouts import clip_text, ldm_unet, ldm_vae
-from darkroom.weights.topology import TextDims, UNetDims, VaeDims
+from darkroom.weights.topology import (
+    CLIP_POSITIONS,
+    CLIP_VOCABULARY,
+    FACTOR,
+    TextDims,
+    UNetDims,
+    VaeDims,
+)
 
 MAX_COUNT = 99  # levels, layers and blocks; real models stay below 50
 
@@ -123,13 +130,37 @@ def check_vae(vae: VaeDims) -> str:
     return ""
 
 
-def check_text(text: TextDims, context: int) -> str:
+def check_text(text: TextDims) -> str:
     """Why these dimensions make no network; empty if they do."""
     if text.width % text.heads:
         return f"a text width of {text.width} does not divide into {text.heads} heads"
-    if text.width != context:
-        return f"its text encoder is {text.width} wide, its UNet expects {context}"
     return ""
+
+
+def check_together(unet: UNetDims, vae: VaeDims, text: TextDims) -> str:
+    """Why three networks, each whole in itself, make no Stable Diffusion; empty if they do."""
+    latent = vae.latent_channels
+    faults = {
+        f"its VAE makes pictures {vae.factor} times the size of the latent, not {FACTOR} times": (
+            vae.factor != FACTOR
+        ),
+        f"its UNet takes {unet.in_channels} channels, its VAE has {latent}": (
+            unet.in_channels != latent
+        ),
+        f"its UNet gives {unet.out_channels} channels, its VAE has {latent}": (
+            unet.out_channels != latent
+        ),
+        f"its text encoder is {text.width} wide, its UNet expects {unet.context}": (
+            text.width != unet.context
+        ),
+        f"its text encoder reads {text.positions} tokens at a time, not {CLIP_POSITIONS}": (
+            text.positions != CLIP_POSITIONS
+        ),
+        f"its text encoder knows {text.vocab:,} tokens, CLIP has {CLIP_VOCABULARY:,}": (
+            text.vocab < CLIP_VOCABULARY
+        ),
+    }
+    return next((fault for fault, there in faults.items() if there), "")
 
 
 def _indivisible(widths: Iterable[int], groups: int) -> int:

@@ -9,6 +9,9 @@ from typing import Literal
 
 SD1_CONTEXT = 768  # width of the text states in every real SD1.x file
 HEAD_WIDTH = 64
+FACTOR = 8  # pixels per latent pixel, along one side, in every Stable Diffusion
+CLIP_POSITIONS = 77  # tokens that a text encoder reads at a time
+CLIP_VOCABULARY = 49408  # tokens that the tokenizer gives
 
 
 def norm_groups(base: int) -> int:

@@ -3,12 +3,13 @@
 PNG specification, third edition, 11.3.3: tEXt, zTXt and iTXt.
 """
 
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from darkroom.core.errors import BadFile
+from darkroom.core.errors import BadFile, shorten
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_TEXT = 16 << 20  # bytes, unpacked; a longer text is refused
@@ -18,6 +19,9 @@ MAX_CHUNKS = 100_000
 def text_chunks(path: Path) -> dict[str, str]:
     """Key to text of every text chunk; BadFile when `path` is no whole PNG."""
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait for ever
+            raise BadFile(f"{path} is not a regular file", hint="Name a picture.")
         with path.open("rb") as file:
             if file.read(8) != SIGNATURE:
                 raise BadFile(f"{path} is not a PNG picture")
@@ -27,7 +31,9 @@ def text_chunks(path: Path) -> dict[str, str]:
     except IsADirectoryError:
         raise BadFile(f"{path} is a folder", hint="Give the picture itself.") from None
     except OSError as error:
-        raise BadFile(f"{path} cannot be read: {error.strerror}") from None
+        raise BadFile(f"{shorten(str(path), 300)} cannot be read: {error.strerror}") from None
+    except ValueError:  # a NUL in the name
+        raise BadFile(f"{shorten(str(path))!r} is not a file name") from None
 
 
 def _texts(path: Path, file: BinaryIO) -> Iterator[tuple[str, str]]:

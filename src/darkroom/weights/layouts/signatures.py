@@ -143,9 +143,13 @@ RULES = (
     ),
 )  # fmt: skip
 
+# Tensors without use but for their names, which say how the model was trained.
+PREDICTS_V = "v_pred"
+ZERO_SNR = "ztsnr"  # the noise schedule ends in pure noise
+
 JUNK = (  # carried along by trainers and mergers; no part of the networks
     "model_ema.*", "betas", "alphas_cumprod*", "sqrt_*", "log_one_minus*", "posterior_*", "logvar",
-    "lvlb_weights", "denoiser.sigmas", "v_pred", "ztsnr", "first_stage_model.loss.*",
+    "lvlb_weights", "denoiser.sigmas", "first_stage_model.loss.*",
     "first_stage_model.model_ema.*", "*.position_ids", "cond_stage_model.logit_scale",
     "cond_stage_model.transformer.logit_scale", "cond_stage_model.*text_projection*",
     "cond_stage_model.transformer.vision_model.*",

@@ -1,0 +1,63 @@
+"""A plan that shrinks when memory runs out, and what to tell the user about it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from darkroom.core.errors import OutOfMemory
+from darkroom.core.event import Event
+from darkroom.engine.engine import Engine
+from darkroom.engine.models import Model
+from darkroom.engine.plan import MIB, Plan
+
+
+@dataclass(slots=True)
+class Fitting:
+    """How one job runs on its device; smaller after each time that memory ran out."""
+
+    engine: Engine
+    model: Model
+    plan: Plan
+    notes: list[str] = field(default_factory=list)  # for the user, since the last `drain`
+
+    def check(self) -> None:
+        """Say so when even the smallest plan wants more memory than is free; refuse the absurd."""
+        memory = self.engine.device.memory()
+        wanted = self.plan.working_bytes
+        if wanted > 2 * memory.total:
+            raise OutOfMemory(
+                f"this needs about {wanted / MIB:,.0f} MiB, and {self.engine.device.title} has"
+                f" {memory.total / MIB:,.0f}",
+                hint=CURE,
+            )
+        if wanted > memory.free:
+            self.notes.append(
+                f"this needs about {wanted / MIB:,.0f} MiB, and {memory.free / MIB:,.0f} are free:"
+                " memory may run out"
+            )
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """A latent (C, H, W) to a picture (8H, 8W, 3) uint8, in tiles if it must be."""
+        while True:
+            try:
+                return self.engine.decode(self.model, latent, plan=self.plan, say=self.notes.append)
+            except OutOfMemory as error:
+                self.shrink(error, self.plan.smaller_decoding())
+
+    def shrink(self, error: OutOfMemory, plan: Plan | None) -> None:
+        """Go on with a smaller `plan`; without one the error is final."""
+        if plan is None:
+            error.hint = CURE
+            raise error
+        self.plan = plan
+        self.engine.make_room(self.model.card)
+        self.notes.append(f"memory ran out; trying again with {plan.describe()}")
+
+    def drain(self) -> Iterator[Event]:
+        """The notes as warnings."""
+        while self.notes:
+            yield Event("warning", {"text": self.notes.pop(0)})
+
+
+CURE = "Choose a smaller width and height, or close other programs."

@@ -1,0 +1,89 @@
+"""Finished latents that are not pictures yet.
+
+Each job has a folder of its own in the data folder while it runs, and holds a lock in it. A folder
+whose lock nobody holds was left behind by a process that died: `darkroom recover` works on those.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from torch import Tensor
+
+from darkroom.core.errors import OutputError
+from darkroom.core.recipe import Recipe
+from darkroom.engine.latent_file import SUFFIX, save_latent
+from darkroom.media.lock import hold
+
+LOCK = "lock"
+
+
+class Unfinished:
+    """The latents of one job."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def keep(self, latent: Tensor, recipe: Recipe) -> None:
+        """Put a latent (C, H, W) on the disk; OutputError when that cannot be."""
+        save_latent(latent, recipe, self._path(recipe.image))
+
+    def kept(self, image: int) -> bool:
+        """Whether the latent of that picture is on the disk."""
+        return self._path(image).exists()
+
+    def done(self, image: int) -> None:
+        """The picture is saved: its latent is no longer needed."""
+        with suppress(OSError):  # there is none where it could not be kept
+            self._path(image).unlink()
+
+    def _path(self, image: int) -> Path:
+        return self.folder / f"{image:05}{SUFFIX}"
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Unfinished]:
+    """The folder of a job that runs in this process; it goes when nothing is left in it.
+
+    Without a place for it the job runs all the same: `keep` says why.
+    """
+    try:
+        folder.mkdir(parents=True)
+        lock = folder / LOCK
+        lock.touch()
+    except OSError:
+        yield Unfinished(folder)
+        return
+    with hold(lock):
+        yield Unfinished(folder)
+    remove_if_empty(folder)
+
+
+def left_behind(data: Path) -> Iterator[Path]:
+    """Files of latents whose process is gone; each folder is locked while its files are yielded."""
+    for folder in sorted(path for path in data.glob("*") if path.is_dir()):
+        with hold(folder / LOCK) as ours:
+            if ours:
+                yield from sorted(folder.glob(f"*{SUFFIX}"))
+        if ours:
+            remove_if_empty(folder)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove the folder of a job in which nothing but the lock is left."""
+    if any(folder.glob(f"*{SUFFIX}")):
+        return
+    try:
+        (folder / LOCK).unlink(missing_ok=True)
+        folder.rmdir()
+    except OSError:  # somebody looks into it; an empty folder does no harm
+        return
+
+
+def save_or_say(unfinished: Unfinished, latent: Tensor, recipe: Recipe) -> str | None:
+    """Keep a latent; where that cannot be, words for the user, and the picture is made anyway."""
+    try:
+        unfinished.keep(latent, recipe)
+    except OutputError as error:
+        return f"{error}; a kill before the picture is saved would lose it (see --data-dir)"
+    return None
