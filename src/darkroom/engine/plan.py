@@ -1,8 +1,8 @@
 """How a request is run on a device: the plan, and what it will cost in memory.
 
 The prediction is a formula over shapes, with constants from `bench/memory.py` (peak resident memory
-of the starter and of a full-size SD1.5 on a CPU). It is meant to be on the high side, by less than
-half.
+of a small network and of a full-size SD1.5 on a CPU): equal to what was measured or above it, by
+half at the most.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from darkroom.weights.detect import Detected
 from darkroom.weights.topology import FACTOR
 
 UNET_FACTOR = 24  # live copies of the widest feature map during one UNet call
-VAE_FACTOR = 6  # the same for the decoder, at full resolution
+VAE_FACTOR = 8  # the same for the decoder, at full resolution
 TILES = (64, 32, 16)  # latent pixels; below 16 the overlap is most of a tile
 BLEND_BYTES = 4 * (3 + 1 + 3)  # per pixel: sum and weight of the tiles, and their quotient
 MIB = 1 << 20
