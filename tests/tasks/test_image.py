@@ -421,6 +421,7 @@ def test_cancel_takes_effect_within_one_network_call_and_keeps_what_is_finished(
     assert len(calls) == 5
     assert events[-1].data["error"] == "Cancelled"
     assert [p.name for p in tmp_path.iterdir()] == ["00001-7.png"]
+    assert not any(worker.unfinished.iterdir())
 
 
 def test_the_latent_is_on_disk_before_it_is_decoded_and_can_be_recovered(

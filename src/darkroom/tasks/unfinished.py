@@ -54,9 +54,11 @@ def opened(folder: Path) -> Iterator[Unfinished]:
     except OSError:
         yield Unfinished(folder)
         return
-    with hold(lock):
-        yield Unfinished(folder)
-    remove_if_empty(folder)
+    try:
+        with hold(lock):
+            yield Unfinished(folder)
+    finally:
+        remove_if_empty(folder)  # after a cancel too
 
 
 def left_behind(data: Path) -> Iterator[Path]:
