@@ -39,7 +39,7 @@ class Recipe:
     vae_batch: int = 8
     vae_crop: int = 64  # px
     vae_rate: float = 1.5e-3
-    tune_seconds: int = 720  # decoder alone, encoder frozen
+    tune_seconds: int = 2000  # decoder alone, encoder frozen
     tune_batch: int = 4
 
     # Pool of encoded pictures

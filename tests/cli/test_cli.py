@@ -431,6 +431,17 @@ def test_models_are_listed_and_shown(call):
     assert call("models", "show", "tinny").exit_code == 2
 
 
+def test_recover_tells_of_every_failure_in_json_too(call, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "data/unfinished" / name).mkdir(parents=True)
+        (tmp_path / "data/unfinished" / name / "00000.latent.safetensors").write_bytes(b"cut")
+    result = call("recover", "--json")
+    told = json.loads(result.stdout)
+    said = " ".join([told["text"], *told["warnings"]])
+    assert result.exit_code == 2
+    assert all(str(tmp_path / "data/unfinished" / name) in said for name in ("a", "b"))
+
+
 def test_recover_with_nothing_to_do(call):
     result = call("recover")
     assert result.exit_code == 0

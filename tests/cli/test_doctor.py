@@ -4,6 +4,7 @@ import os
 import pytest
 
 from darkroom.library import models
+from darkroom.media.lock import hold
 
 
 @pytest.fixture
@@ -94,3 +95,13 @@ def test_what_may_not_be_read_is_a_row(doctor, starter, monkeypatch):
     assert any("/unfinished: Permission denied" in failure for failure in failures(rows))
     assert status == 1
     assert any(row["text"].startswith("cpu:") for row in rows)
+
+
+def test_only_pictures_whose_process_is_gone_are_unfinished(doctor, starter, tmp_path):
+    for name in ("dead", "alive"):
+        folder = tmp_path / "data" / "unfinished" / name
+        folder.mkdir(parents=True)
+        (folder / "00000.latent.safetensors").touch()
+    with hold(folder / "lock"):
+        rows, _ = doctor("--device", "cpu")
+    assert [row["text"] for row in rows if "recover" in row["hint"]] == ["1 unfinished picture(s)"]

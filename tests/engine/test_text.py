@@ -8,18 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkroom.core.errors import BadFile, BadRequest, NotFinite
-from darkroom.engine.text import (
-    AT_ONCE,
-    BREAK,
-    Chunk,
-    Conditioning,
-    Encodings,
-    TextEncoder,
-    Token,
-    runs,
-    same_length,
-    split,
-)
+from darkroom.engine.chunks import BREAK, Chunk, Token, runs, split
+from darkroom.engine.text import AT_ONCE, Conditioning, Encodings, TextEncoder, same_length
 from darkroom.engine.tokenizer import BOS, COMMA, EOS, VOCABULARY, Tokenizer
 
 torch.set_num_threads(1)

@@ -234,3 +234,18 @@ def test_a_file_that_may_not_be_looked_at(folder, monkeypatch):
 def test_a_damaged_hash_table_is_only_a_lost_cache(folder):
     (folder / "bad.sqlite").write_bytes(b"not a database" * 100)
     assert len(HashBook(folder / "bad.sqlite").sha256(folder / "models" / "base.safetensors")) == 64
+
+
+def test_of_two_used_files_with_one_stem_the_one_with_the_hash_is_found(folder, tmp_path):
+    book = HashBook(folder / "book")
+    library = Library((), book, own=folder / "own")
+    paths = []
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        paths.append(tiny_checkpoint(tmp_path / place / "same.safetensors"))
+    sha256 = {path: library.find(str(path)).sha256 for path in paths}
+    changed = paths[0].with_suffix(".old")
+    paths[0].rename(changed)
+    tiny_checkpoint(paths[0], metadata={"made": "later"})  # so this one has the hash no more
+    assert len(set(sha256.values())) == 1
+    assert library.find_hash(sha256[paths[1]]).path == str(paths[1])

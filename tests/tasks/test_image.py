@@ -208,7 +208,7 @@ def test_recover_leaves_what_a_running_process_will_finish(worker, ask, tmp_path
 
     def peek(*args, **kwargs):
         code = (
-            "import sys; from pathlib import Path; from darkroom.tasks import left_behind\n"
+            "import sys; from pathlib import Path; from darkroom.media.left_behind import left_behind\n"
             "print(len(list(left_behind(Path(sys.argv[1])))))"
         )
         done = subprocess.run(

@@ -15,6 +15,7 @@ from darkroom.core.errors import OutputError, StudioError, printable
 from darkroom.core.settings import Configured, Settings
 from darkroom.library.models import STARTER, Library
 from darkroom.media.files import try_folder
+from darkroom.media.left_behind import left_behind
 
 MARKS = {"ok": "ok  ", "warning": "note", "error": "FAIL"}
 LITTLE = 1 << 30  # bytes free on a disk
@@ -92,7 +93,7 @@ def _folder(what: str, folder: Path, *, variable: str) -> Row:
 
 
 def _unfinished(settings: Settings) -> list[Row]:
-    left = list(settings.unfinished_dir.glob("*/*.safetensors"))
+    left = list(left_behind(settings.unfinished_dir))
     if not left:
         return []
     return [("warning", f"{len(left)} unfinished picture(s)", "Run `darkroom recover`.")]

@@ -42,6 +42,7 @@ def follow(events: Iterable[Event], reply: Reply) -> None:
                     warnings.append(event.data["text"])
                 case "failed":
                     if failure is not None:  # of several, each is said
+                        warnings.append(failure.sentence())
                         console.print(_note(failure.sentence()), soft_wrap=True)
                     failure = from_event(event.data)
                 case _:

@@ -132,8 +132,8 @@ def _mps_memory(index: int) -> Memory:
 
 
 def _cpu_title(index: int) -> str:
-    level = torch.backends.cpu.get_cpu_capability()
-    return f"CPU, {torch.get_num_threads()} threads, {level}"
+    level, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}, {level}"
 
 
 ROWS: tuple[Row, ...] = (

@@ -15,8 +15,6 @@ from darkroom.core.errors import BadFile
 from darkroom.core.recipe import Recipe
 from darkroom.media.files import write_whole
 
-SUFFIX = ".latent.safetensors"
-
 
 def save_latent(latent: Tensor, recipe: Recipe, path: Path) -> None:
     """Write one latent (C, H, W), as the sampler left it, with its recipe."""

@@ -20,14 +20,14 @@ from torch import Tensor
 from darkroom.core.model import ModelCard
 from darkroom.core.recipe import resolve
 from darkroom.core.request import ImageRequest, ResolvedRequest
-from darkroom.core.sampler_table import find_sampler, find_scheduler
 from darkroom.core.settings import Settings
 from darkroom.engine.device import Device
 from darkroom.engine.engine import Engine
 from darkroom.engine.networks import Placement, load_networks
 from darkroom.engine.tokenizer import BOS, EOS, Tokenizer
 from darkroom.jobs.checkup import device_for
-from darkroom.sampling import SAMPLERS, Course, Seeds, levels, sample
+from darkroom.sampling import sample
+from darkroom.tasks.course import course_of
 from darkroom.weights.header import read_header
 from darkroom.weights.topology import TextDims
 
@@ -84,8 +84,7 @@ def run_rounds(
     """
     device = device_for(settings)
     request = resolve(ImageRequest.parse({**FIXED, **fields}), card)
-    theirs = _theirs(card, request, device)  # first: see engine.imports on diffusers' pipelines
-    ours = _ours(card, request, device)
+    theirs, ours = _theirs(card, request, device), _ours(card, request, device)
     used = f"{device.name} {str(device.dtype).removeprefix('torch.')}"
     (latent, picture), (their_latent, their_picture) = ours(), theirs()
     error = (latent - their_latent).abs().max() / their_latent.abs().max()
@@ -111,18 +110,7 @@ def _ours(card: ModelCard, request: ResolvedRequest, device: Device) -> Run:
     engine = Engine(device, cache_bytes=0)
     model = engine.model(card)
     plan = engine.plan(model, request)
-    sampler, _ = find_sampler(request.sampler)
-    course = Course(
-        sampler=SAMPLERS[sampler.function],
-        levels=levels(
-            sampler,
-            find_scheduler(request.scheduler),
-            engine.table(model, request),
-            steps=request.steps,
-        ),
-        shape=(1, 4, request.height // 8, request.width // 8),
-        seeds=Seeds(values=(request.seed,)),
-    )
+    course = course_of(engine, model, request, seeds=(request.seed,))
 
     def run() -> tuple[Tensor, Tensor]:
         engine.forget_prompts()

@@ -21,7 +21,8 @@ from darkroom.jobs.checkup import device_for
 from darkroom.jobs.mistake import mistake
 from darkroom.library.models import Library
 from darkroom.media.files import Place
-from darkroom.tasks import Fitting, Job, PreviewClock, finish, generate, left_behind
+from darkroom.media.left_behind import left_behind
+from darkroom.tasks import Fitting, Job, PreviewClock, finish, generate
 
 
 class Worker:

@@ -94,15 +94,16 @@ class Library:
         if len(start) < 8 or set(start) - set("0123456789abcdef"):
             return None
         files, _ = self._survey()
-        first = {likely: files[likely]} if likely in files else {}
-        before = {path.stem: path for path in self._hashes.places(start)}
+        listed = list(files.items())
+        first = [item for item in listed if item[0] == likely]
+        before = [(path.stem, path) for path in self._hashes.places(start)]
         for group, sha256 in (
             (first, self._hash),
-            (files, self._hashes.known),
+            (listed, self._hashes.known),
             (before, self._hashes.known),
-            (files, self._hash),
+            (listed, self._hash),
         ):
-            for name, path in group.items():
+            for name, path in group:
                 if sha256(path).startswith(start):
                     return self._card(name, path)
         return None

@@ -3,6 +3,5 @@
 from darkroom.tasks.fitting import Fitting
 from darkroom.tasks.image import finish, generate
 from darkroom.tasks.job import Job, PreviewClock
-from darkroom.tasks.unfinished import left_behind
 
-__all__ = ["Fitting", "Job", "PreviewClock", "finish", "generate", "left_behind"]
+__all__ = ["Fitting", "Job", "PreviewClock", "finish", "generate"]

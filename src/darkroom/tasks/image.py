@@ -13,7 +13,7 @@ from darkroom.core.errors import OutOfMemory, OutputError
 from darkroom.core.event import Event
 from darkroom.core.recipe import Recipe, UsedModel
 from darkroom.core.request import MAX_SEED, ResolvedRequest
-from darkroom.core.sampler_table import AUTOMATIC, find_sampler, find_scheduler
+from darkroom.core.sampler_table import AUTOMATIC, find_sampler
 from darkroom.engine.engine import Engine
 from darkroom.engine.latent import preview
 from darkroom.engine.models import Model
@@ -21,7 +21,8 @@ from darkroom.engine.plan import Plan
 from darkroom.engine.versions import versions
 from darkroom.media.files import Place
 from darkroom.media.image import save, save_preview
-from darkroom.sampling import SAMPLERS, Course, Seeds, Step, levels, sample
+from darkroom.sampling import Course, Step, sample
+from darkroom.tasks.course import course_of
 from darkroom.tasks.fitting import Fitting
 from darkroom.tasks.job import Job
 from darkroom.tasks.unfinished import Unfinished, opened, save_or_say
@@ -173,23 +174,12 @@ class _Run:
         return step.x
 
     def _course(self, batch: range) -> Course:
-        request, model = self.request, self.fitting.model
-        sampler, _ = find_sampler(request.sampler)
-        return Course(
-            sampler=SAMPLERS[sampler.function],
-            levels=levels(
-                sampler,
-                find_scheduler(request.scheduler),
-                self.fitting.engine.table(model, request),
-                steps=request.steps,
-            ),
-            shape=(
-                len(batch),
-                model.networks.detected.vae.latent_channels,
-                request.height // FACTOR,
-                request.width // FACTOR,
-            ),
-            seeds=Seeds(values=tuple(self._seed(image) for image in batch)),
+        fitting = self.fitting
+        return course_of(
+            fitting.engine,
+            fitting.model,
+            self.request,
+            seeds=tuple(self._seed(image) for image in batch),
             check=lambda _estimate: self.job.check(),
         )
 

@@ -1,8 +1,4 @@
-"""Finished latents that are not pictures yet.
-
-Each job has a folder of its own in the data folder while it runs, and holds a lock in it. A folder
-whose lock nobody holds was left behind by a process that died: `darkroom recover` works on those.
-"""
+"""Finished latents that are not pictures yet, of a job that runs (`media.left_behind` has the rest)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,10 +8,9 @@ from torch import Tensor
 
 from darkroom.core.errors import OutputError
 from darkroom.core.recipe import Recipe
-from darkroom.engine.latent_file import SUFFIX, save_latent
+from darkroom.engine.latent_file import save_latent
+from darkroom.media.left_behind import LOCK, SUFFIX, remove_if_empty
 from darkroom.media.lock import hold
-
-LOCK = "lock"
 
 
 class Unfinished:
@@ -59,27 +54,6 @@ def opened(folder: Path) -> Iterator[Unfinished]:
             yield Unfinished(folder)
     finally:
         remove_if_empty(folder)  # after a cancel too
-
-
-def left_behind(data: Path) -> Iterator[Path]:
-    """Files of latents whose process is gone; each folder is locked while its files are yielded."""
-    for folder in sorted(path for path in data.glob("*") if path.is_dir()):
-        with hold(folder / LOCK) as ours:
-            if ours:
-                yield from sorted(folder.glob(f"*{SUFFIX}"))
-        if ours:
-            remove_if_empty(folder)
-
-
-def remove_if_empty(folder: Path) -> None:
-    """Remove the folder of a job in which nothing but the lock is left."""
-    if any(folder.glob(f"*{SUFFIX}")):
-        return
-    try:
-        (folder / LOCK).unlink(missing_ok=True)
-        folder.rmdir()
-    except OSError:  # somebody looks into it; an empty folder does no harm
-        return
 
 
 def save_or_say(unfinished: Unfinished, latent: Tensor, recipe: Recipe) -> str | None:
