@@ -6,6 +6,7 @@ import pytest
 
 import darkroom
 from darkroom import BadRequest, Studio
+from darkroom.media.metadata import read_recipe
 from tiny import tiny_checkpoint
 
 
@@ -25,8 +26,11 @@ def test_one_line_makes_a_picture_that_can_be_saved(studio, tmp_path):
         picture.save(path)
     assert picture.save(path, overwrite=True) == path
     assert picture.save(tmp_path / "new" / "apple.png").read_bytes() == picture.png
-    with pytest.raises(BadRequest, match="PNG"):
-        picture.save(tmp_path / "apple.jpg")
+    for name in ("apple.jpg", "apple.webp", "apple.avif"):
+        saved = picture.save(tmp_path / name, quality=80)
+        assert read_recipe(saved) == picture.recipe
+    with pytest.raises(BadRequest, match="no such kind of picture"):
+        picture.save(tmp_path / "apple.bmp")
 
 
 def test_more_pictures_come_one_by_one(studio):

@@ -26,10 +26,16 @@ from PIL import Image
 from darkroom.core.errors import BadRequest, DarkroomWarning, from_event
 from darkroom.core.recipe import Recipe
 from darkroom.core.request import ImageRequest, Request
-from darkroom.core.settings import Configured, expanded
+from darkroom.core.settings import Configured, Settings, expanded
 from darkroom.jobs.worker import Worker
-from darkroom.media.files import make_folder, publish, write_whole
+from darkroom.media.files import SUFFIXES, make_folder, publish, write_whole
+from darkroom.media.image import Saving, encode
 from darkroom.media.metadata import read_recipe
+
+_OF_FILES = frozenset(
+    {"outputs_dir", "preview_seconds"}
+    | {name for name in Settings.model_fields if name.startswith("image_")}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +46,40 @@ class Picture:
     recipe: Recipe
     png: bytes  # the file, with the recipe inside
 
-    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the PNG to `path`; a file that is there stays unless `overwrite`."""
+    def save(self, path: str | Path, *, overwrite: bool = False, quality: int = 90) -> Path:
+        """Write the picture to `path`, as PNG, JPEG, WebP or AVIF by the end of its name.
+
+        A file that is there stays unless `overwrite`. `quality` (1 to 100) is not for PNG.
+        """
         path = expanded(Path(path))
-        if path.suffix.lower() != ".png":
-            raise BadRequest(f"cannot write {path.name!r}: pictures are saved as PNG")
+        kind = SUFFIXES.get(path.suffix.lower())
+        if kind is None:
+            raise BadRequest(
+                f"cannot write {path.name!r}: there is no such kind of picture",
+                hint=f"Give a name that ends in {', '.join(SUFFIXES)}.",
+            )
+        data = self.png
+        if kind != "png":
+            data = encode(self.image, self.recipe, Saving(format=kind, quality=quality))
         if overwrite:
-            write_whole(path, self.png, lasting=True)
+            write_whole(path, data, lasting=True)
             return path
         make_folder(path.parent)
-        return publish(iter([path]), self.png)
+        return publish(iter([path]), data)
 
 
 class Studio:
     """Models stay loaded between calls. `settings` are those of `core.settings`, but of files."""
 
     def __init__(self, **settings: Any) -> None:
-        for name in settings.keys() & {"outputs_dir", "preview_seconds"}:
+        for name in settings.keys() & _OF_FILES:
             raise BadRequest(
                 f"{name} has no effect on a Studio: its pictures are in memory",
                 hint="Picture.save writes one to a file.",
             )
-        # Nobody could see a preview.
-        self._worker = Worker(Configured.load_here(settings | {"preview_seconds": 0}).values)
+        # Nobody could see a preview, and what is read back shall lose nothing.
+        ours = {"preview_seconds": 0, "image_format": "png", "image_metadata": True}
+        self._worker = Worker(Configured.load_here(settings | ours).values)
 
     def txt2img(self, prompt: str, **fields: Any) -> Picture:
         """One picture; `fields` are those of ImageRequest."""

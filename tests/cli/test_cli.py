@@ -103,7 +103,7 @@ def test_flags_reach_the_recipe(call):
         (["--model", "none.safetensors"], "there is no file none.safetensors"),
         (["--device", "abacus"], "unknown device 'abacus'"),
         (["--threads", "many"], "setting threads (from the flag)"),
-        (["-o", "apple.jpg"], "saved as PNG"),
+        (["-o", "apple.bmp"], "no such kind of picture"),
         (["-o", "~nosuchuser/x.png"], "there is no home folder for '~nosuchuser'"),
         (["--model", "x" * 300], "unknown model"),
         (["--model", "~nosuchuser/x"], "there is no home folder"),
@@ -190,9 +190,9 @@ def test_a_name_that_ends_in_a_slash_is_a_folder(call, tmp_path):
 def test_a_folder_deleted_meanwhile_is_said(call, tmp_path, monkeypatch):
     from darkroom.media import image
 
-    def save(picture, recipe, names, save=image.save):
+    def save(picture, recipe, names, *, saving, save=image.save):
         shutil.rmtree(tmp_path / "gone", ignore_errors=True)
-        return save(picture, recipe, names)
+        return save(picture, recipe, names, saving=saving)
 
     monkeypatch.setattr("darkroom.tasks.image.save", save)
     result = call("txt2img", "x", "--model", "tiny", "--steps", "1", "-o", tmp_path / "gone")
@@ -206,7 +206,7 @@ def test_a_failure_keeps_what_was_done_before_in_its_json(call, tmp_path, monkey
 
     done = []
 
-    def save(picture, recipe, names, save=image.save):
+    def save(picture, recipe, names, *, saving, save=image.save):
         if done:
             raise OutputError("the disk is full")
         done.append(save(picture, recipe, names))
@@ -226,9 +226,9 @@ def test_a_failure_keeps_what_was_done_before_in_its_json(call, tmp_path, monkey
 def test_ctrl_c_keeps_what_was_done_before_in_its_json(call, monkeypatch):
     from darkroom.media import image
 
-    def save(picture, recipe, names, save=image.save):
+    def save(picture, recipe, names, *, saving, save=image.save):
         os.kill(os.getpid(), signal.SIGINT)
-        return save(picture, recipe, names)
+        return save(picture, recipe, names, saving=saving)
 
     monkeypatch.setattr("darkroom.tasks.image.save", save)
     result = call("txt2img", "x", "--model", "tiny", "--steps", "2", "--count", "9", "--json")
@@ -266,7 +266,7 @@ def test_redo_never_opens_the_path_in_a_recipe(call, tmp_path, checkpoint):
     result = call("redo", picture.path)
     assert result.exit_code == 2
     assert "is not here" in result.stderr
-    assert "Put the file into a model folder" in result.stderr
+    assert "Put it into a model folder" in result.stderr
     assert "damaged" not in result.stderr
 
 

@@ -64,7 +64,7 @@ def test_unknown_names_offer_the_nearest():
     assert "'Euler a'" in caught.value.sentence()
     with pytest.raises(UnknownName, match="unknown scheduler 'karas'") as caught:
         parse(scheduler="karas")
-    assert caught.value.nearest == ["Karras"]
+    assert caught.value.nearest[0] == "Karras"
 
 
 def test_a_hostile_name_does_not_flood_the_message():

@@ -1,19 +1,26 @@
 """Prompts to conditioning: chunks as A1111 makes them, and numbers as the plain network gives them."""
 
-import re
-
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from darkroom.core.errors import BadFile, BadRequest, NotFinite
-from darkroom.engine.chunks import BREAK, Chunk, Token, runs, split
-from darkroom.engine.text import AT_ONCE, Conditioning, Encodings, TextEncoder, same_length
+from darkroom.engine.chunks import Chunk, Token, Words
+from darkroom.engine.text import (
+    AT_ONCE,
+    Conditioning,
+    Encodings,
+    Reading,
+    TextEncoder,
+    same_length,
+)
 from darkroom.engine.tokenizer import BOS, COMMA, EOS, VOCABULARY, Tokenizer
 
 torch.set_num_threads(1)
 LAYERS, WIDTH, CAT, A, B = 4, 32, 2368, 320, 321
+
+
+def CATS(n):  # noqa: N802
+    return " ".join(["cat"] * n)
 
 
 @pytest.fixture(scope="module")
@@ -57,130 +64,6 @@ def close(a, b, tolerance=1e-5):
     return torch.allclose(a, b, atol=tolerance, rtol=tolerance)
 
 
-# ---- chunks --------------------------------------------------------------------------------------
-
-# From prompts.json, group "chunks": executed A1111 1.10.1. (prompt, count, chunks as
-# run-length encoded ids between BOS and the EOS that ends it)
-CATS = lambda n: " ".join(["cat"] * n)
-GOLDEN = [
-    ("", 0, [[(75, EOS)]]),
-    (
-        "a photo of an astronaut riding a horse, highly detailed",
-        11,
-        [
-            [(1, 320), (1, 1125), (1, 539), (1, 550), (1, 18376), (1, 6765), (1, 320), (1, 4558),
-             (1, 267), (1, 5302), (1, 12609), (64, EOS)],
-        ],
-    ),
-    (CATS(75), 75, [[(75, CAT)]]),
-    (CATS(76), 76, [[(75, CAT)], [(1, CAT), (74, EOS)]]),
-    (CATS(74) + ",", 75, [[(74, CAT), (1, COMMA)]]),
-    (CATS(75) + ",", 76, [[(75, CAT)], [(1, COMMA), (74, EOS)]]),
-    (
-        CATS(54) + ", " + CATS(30),
-        85,
-        [[(54, CAT), (1, COMMA), (20, CAT)], [(10, CAT), (65, EOS)]],
-    ),
-    (CATS(74) + ", " + CATS(3), 78, [[(74, CAT), (1, COMMA)], [(3, CAT), (72, EOS)]]),
-    (
-        (CATS(10) + ", ") * 10,
-        119,
-        [
-            [*[(10, CAT), (1, COMMA)] * 6, (9, EOS)],
-            [*[(10, CAT), (1, COMMA)] * 4, (31, EOS)],
-        ],
-    ),
-    ("BREAK", 75, [[(75, EOS)]]),
-    ("a BREAK", 75, [[(1, A), (74, EOS)]]),
-    ("BREAK a", 76, [[(75, EOS)], [(1, A), (74, EOS)]]),
-    ("a BREAK BREAK b", 151, [[(1, A), (74, EOS)], [(75, EOS)], [(1, B), (74, EOS)]]),
-    ("a  ,  b", 3, [[(1, A), (1, COMMA), (1, B), (72, EOS)]]),
-    ("&amp; &lt;b&gt;", 4, [[(1, 261), (1, 283), (1, B), (1, 285), (71, EOS)]]),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("prompt", "count", "expected"), GOLDEN, ids=range(len(GOLDEN)))
-def test_chunks_are_a1111s(tokenizer, prompt, count, expected):
-    parts = re.split(r"\s*\bBREAK\b\s*", prompt)  # issue 3's grammar does this
-    made = runs(tokenizer, parts[0])
-    for part in parts[1:]:
-        made += [BREAK, *runs(tokenizer, part)]
-    chunks, counted = split(made)
-    whole = [[BOS, *(i for n, i in rle for _ in range(n)), EOS] for rle in expected]
-    assert [chunk.ids for chunk in chunks] == whole
-    assert counted == count
-    assert all(chunk.weights == [1.0] * 77 for chunk in chunks)
-
-
-def a1111(items, backtrack):
-    """The loop of A1111's `tokenize_line`, over (id, length): length > 1 is an embedding."""
-    chunks, chunk, last_comma, total = [], [], -1, 0
-
-    def next_chunk(last=False):
-        nonlocal chunk, last_comma, total
-        total += len(chunk) if last else 75
-        chunks.append(chunk)
-        chunk, last_comma = [], -1
-
-    for index, length in items:
-        if index is None:
-            next_chunk()
-            continue
-        if index == COMMA:
-            last_comma = len(chunk)
-        elif (
-            backtrack != 0
-            and len(chunk) == 75
-            and last_comma != -1
-            and len(chunk) - last_comma <= backtrack
-        ):
-            moved, chunk = chunk[last_comma + 1 :], chunk[: last_comma + 1]
-            next_chunk()
-            chunk = moved
-        if len(chunk) == 75 or len(chunk) + length > 75:
-            next_chunk()
-        chunk = chunk + [index] * length
-    if chunk or not chunks:
-        next_chunk(last=True)
-    return chunks, total
-
-
-items = st.one_of(
-    *[st.tuples(st.sampled_from([CAT, A, B]), st.just(1))] * 4,
-    st.just((COMMA, 1)),
-    st.just((None, 0)),
-    st.tuples(st.just(7), st.sampled_from([2, 5, 30, 75])),
-)
-cats = st.integers(1, 160).map(lambda n: [(CAT, 1)] * n)
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    parts=st.lists(st.one_of(cats, st.lists(items, max_size=30)), max_size=6),
-    backtrack=st.sampled_from([0, 1, 20, 20, 74]),
-)
-def test_split_is_a1111s_loop(parts, backtrack):
-    flat = [item for part in parts for item in part]
-    made = [BREAK if index is None else (Token(index),) * length for index, length in flat]
-    chunks, count = split(made, backtrack)
-    expected, total = a1111(flat, backtrack)
-    assert [[token.id for token in chunk.tokens] for chunk in chunks] == expected
-    assert count == total
-
-
-def test_weights_follow_their_tokens():
-    chunks, _ = split([(Token(CAT, 1.0 + i / 100),) for i in range(100)])
-    assert chunks[0].weights == [1.0, *(1 + i / 100 for i in range(75)), 1.0]
-    assert chunks[1].weights == [1.0, *(1 + i / 100 for i in range(75, 100)), *[1.0] * 51]
-
-
-def test_an_embedding_is_never_split_and_never_too_long():
-    chunks, count = split([*[(Token(CAT),)] * 70, (Token(0),) * 8])
-    assert ([len(c.tokens) for c in chunks], count) == ([70, 8], 83)
-    with pytest.raises(BadRequest, match="76 vectors"):
-        split([(Token(0),) * 76])
-
-
 @pytest.mark.parametrize(
     ("prompt", "shown"),
     [("", (0, 75)), (CATS(12), (12, 75)), (CATS(75), (75, 75)), (CATS(76), (76, 150))],
@@ -194,7 +77,7 @@ def test_counter(encoder, prompt, shown):
 
 @pytest.mark.parametrize("clip_skip", range(1, LAYERS + 1))
 def test_clip_skip_is_that_hidden_state_with_the_final_norm(module, encoder, clip_skip):
-    made = encoder.encode("a cat, sitting", clip_skip=clip_skip)
+    made = encoder.encode("a cat, sitting", Reading(clip_skip=clip_skip))
     ids = [BOS, A, CAT, COMMA, 4919, *[EOS] * 72]
     assert made.tokens.shape == (1, 77, WIDTH)
     assert made.counts == (4,)
@@ -205,7 +88,7 @@ def test_the_layers_that_clip_skip_leaves_out_do_not_run(module, encoder):
     ran = []
     layers = enumerate(module.encoder.layers)
     hooks = [layer.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, layer in layers]
-    encoder.encode("a dog", clip_skip=3)
+    encoder.encode("a dog", Reading(clip_skip=3))
     for hook in hooks:
         hook.remove()
     assert ran == [0, 1]
@@ -214,7 +97,7 @@ def test_the_layers_that_clip_skip_leaves_out_do_not_run(module, encoder):
 @pytest.mark.parametrize("clip_skip", [0, -1, LAYERS + 1, 12])
 def test_clip_skip_beyond_the_network_is_refused_with_the_range(encoder, clip_skip):
     with pytest.raises(BadRequest, match=f"clip_skip {clip_skip}") as caught:
-        encoder.encode("a", clip_skip=clip_skip)
+        encoder.encode("a", Reading(clip_skip=clip_skip))
     assert f"1 to {LAYERS}" in caught.value.hint
 
 
@@ -254,16 +137,16 @@ def test_ten_thousand_words(encoder):
 
 @pytest.mark.parametrize("clip_skip", [1, 2])
 def test_pooled_is_the_last_layer_at_the_first_end(module, encoder, clip_skip):
-    made = encoder.encode(CATS(80), clip_skip=clip_skip, pooled=True)
+    made = encoder.encode(CATS(80), Reading(clip_skip=clip_skip, pooled=True))
     with torch.no_grad():
         expected = module(torch.tensor([[BOS, *[CAT] * 75, EOS]])).pooler_output
     assert close(made.pooled, expected)
-    assert torch.equal(made.tokens, encoder.encode(CATS(80), clip_skip=clip_skip).tokens)
+    assert torch.equal(made.tokens, encoder.encode(CATS(80), Reading(clip_skip=clip_skip)).tokens)
 
 
 def test_pooled_goes_through_the_projection_if_there_is_one(tokenizer):
     module = tiny(projected=True)
-    made = TextEncoder(module, tokenizer, weights="x").encode("a cat", pooled=True)
+    made = TextEncoder(module, tokenizer, weights="x").encode("a cat", Reading(pooled=True))
     with torch.no_grad():
         expected = module(torch.tensor([[BOS, A, CAT, *[EOS] * 74]]))
     assert close(made.pooled, expected.text_embeds)
@@ -281,8 +164,46 @@ def test_dtype_is_the_models(tokenizer, module, dtype):
 
 def test_a_vector_replaces_its_tokens_embedding(module, encoder):
     dog = module.embeddings.token_embedding.weight[1929].detach()
-    made = encoder.encode_chunks([Chunk((Token(A), Token(CAT, vector=dog)))])
+    made = encoder.encode_chunks([[Chunk((Token(A), Token(CAT, vector=dog)))]])[0]
     assert close(made.tokens, encoder.encode("a dog").tokens)
+
+
+def test_an_embedding_in_a_prompt_is_its_vectors(module, tokenizer, encoder):
+    table = module.embeddings.token_embedding.weight.detach()
+    words = Words(tokenizer, {"easynegative": [table[A], table[1929]]})
+    made = encoder.encode("(easynegative:1.0)", Reading(words=words))
+    assert close(made.tokens, encoder.encode("a dog").tokens)
+
+
+def test_emphasis_modes(module, encoder):
+    z = encoder.encode("a cat").tokens
+    heavy = z.clone()
+    heavy[0, 2] *= 1.5
+    expected = {
+        "Original": heavy * (z.mean() / heavy.mean()),
+        "No norm": heavy,
+        "Ignore": z,
+        "None": encoder.encode(r"a \(cat:1.5\)").tokens,
+    }
+    for mode, tokens in expected.items():
+        assert close(encoder.encode("a (cat:1.5)", Reading(emphasis=mode)).tokens, tokens), mode
+
+
+def test_the_texts_of_one_prompt_share_the_mean_and_the_length(module, encoder):
+    """A1111 encodes the stages of `[a:b:n]` as one batch: as often as each stands there."""
+    texts = ["a (cat:1.5)", "(dog:0.3)", "a (cat:1.5)", CATS(80)]
+    plain_texts = ["a cat", "dog", "a cat", CATS(80)]
+    group = encoder.encode_group(texts)
+    assert group[0] is group[2]
+    assert {one.tokens.shape[1] for one in group} == {154}
+    first = [encoder.encode(text).tokens[:, :77] for text in plain_texts]
+    heavy = [z.clone() for z in first]
+    heavy[0][0, 2] *= 1.5
+    heavy[2][0, 2] *= 1.5
+    heavy[1][0, 1] *= 0.3
+    share = torch.cat(first).mean() / torch.cat(heavy).mean()
+    for one, z in zip(group, heavy, strict=True):
+        assert close(one.tokens[:, :77], z * share)
 
 
 def test_emphasis_keeps_the_mean(module, encoder):
@@ -291,7 +212,7 @@ def test_emphasis_keeps_the_mean(module, encoder):
     heavy = z.clone()
     heavy[0, 2] *= 1.5
     heavy[0, 3] *= 0
-    made = encoder.encode_chunks([chunk])
+    (made,) = encoder.encode_chunks([[chunk]])
     assert close(made.tokens, heavy * (z.mean() / heavy.mean()))
 
 
@@ -302,12 +223,12 @@ def test_overflow_in_half_precision_is_repeated_wider(tokenizer):
     module = tiny()
     for layer in module.encoder.layers:
         layer.mlp.fc2.weight.data *= 3e4
-    expected = TextEncoder(module, tokenizer, weights="wide").encode("a cat", pooled=True)
+    expected = TextEncoder(module, tokenizer, weights="wide").encode("a cat", Reading(pooled=True))
     half = tiny()
     half.load_state_dict(module.state_dict())
     half.half()
     before = [parameter.data_ptr() for parameter in half.parameters()]
-    made = TextEncoder(half, tokenizer, weights="half").encode("a cat", pooled=True)
+    made = TextEncoder(half, tokenizer, weights="half").encode("a cat", Reading(pooled=True))
     assert made.tokens.dtype == made.pooled.dtype == torch.float16
     assert made.tokens.isfinite().all()
     assert (made.tokens.float() - expected.tokens).norm() / expected.tokens.norm() < 0.05
@@ -340,8 +261,8 @@ def test_the_same_prompt_is_encoded_once(module, tokenizer):
     assert again.encode("a cat") is first  # the model was dropped and loaded again
     others = [
         encoder.encode("a Cat"),
-        encoder.encode("a cat", clip_skip=2),
-        encoder.encode("a cat", pooled=True),
+        encoder.encode("a cat", Reading(clip_skip=2)),
+        encoder.encode("a cat", Reading(pooled=True)),
         TextEncoder(module, tokenizer, weights="one+lora", cache=cache).encode("a cat"),
     ]
     assert all(other is not first for other in others)

@@ -188,8 +188,10 @@ def test_where_pictures_go(tmp_path):
     assert Place.chosen(None, tmp_path, 1).folder.parent == tmp_path
     assert Place.chosen(tmp_path, tmp_path, 1) == Place(tmp_path)
     assert Place.chosen(tmp_path / "cats", tmp_path, 1) == Place(tmp_path / "cats")
-    with pytest.raises(BadRequest, match="saved as PNG"):
-        Place.chosen(tmp_path / "apple.jpg", tmp_path, 1)
+    assert Place.chosen(None, tmp_path, 1, suffix=".webp").format == "webp"
+    assert Place.chosen(tmp_path / "apple.JPG", tmp_path, 1, suffix=".webp").format == "jpeg"
+    with pytest.raises(BadRequest, match="no such kind of picture"):
+        Place.chosen(tmp_path / "apple.bmp", tmp_path, 1)
     (tmp_path / "there.png").touch()
     with pytest.raises(BadRequest, match="exists already"):
         Place.chosen(tmp_path / "there.png", tmp_path, 1)

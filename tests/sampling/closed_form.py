@@ -42,20 +42,36 @@ class Traced:
     """Noise whose k-th draw is 1 in column k and 0 elsewhere.
 
     A linear sampler's result then holds the weight of every draw, and the sum of their squares is
-    the variance of the result: no Monte Carlo.
+    the variance of the result: no Monte Carlo. Brownian increments are sums of such draws, so that
+    those which share a stretch share its noise.
     """
 
     def __init__(self) -> None:
         self.draws = 0
+        self._path: dict[float, Tensor] = {}
+
+    def first(self, like: Tensor) -> Tensor:
+        return self(like)
 
     def __call__(self, like: Tensor) -> Tensor:
         self.draws += 1
         column = torch.zeros_like(like)
-        column[..., self.draws] = 1
+        column[..., self.draws % like.shape[-1]] = 1
         return column
 
     def between(self, sigma: float, sigma_next: float, like: Tensor) -> Tensor:
-        return self(like)
+        start, end = self._at(sigma, like), self._at(sigma_next, like)
+        return (end - start) / math.sqrt(sigma - sigma_next)
+
+    def _at(self, sigma: float, like: Tensor) -> Tensor:
+        if not self._path:
+            self._path = {sigma: torch.zeros_like(like)}
+        if sigma not in self._path:
+            lowest = min(self._path)
+            assert sigma < lowest, "samplers only ask on the way down"
+            step = math.sqrt(lowest - sigma) * self(like)
+            self._path[sigma] = self._path[lowest] + step
+        return self._path[sigma]
 
 
 def falling(steps: int, high: float = 10.0, low: float = 0.05) -> Tensor:

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from darkroom.sampling import Seeds
+from darkroom.sampling import Seeds, Variation
 from darkroom.sampling.brownian import BrownianPath
-from darkroom.sampling.noise import generator
+from darkroom.sampling.noise import centred, generator, turned
 
 SPAN = (0.03, 14.6)
 SOURCES = pytest.mark.parametrize("source", ["cpu", "nv"])
@@ -115,3 +115,100 @@ def test_times_outside_the_span_are_its_ends():
 def test_levels_closer_than_the_path_resolves_give_finite_noise():
     noise = Seeds(values=(1,)).start(SPAN)
     assert noise.between(1.0000001, 1.0, torch.zeros(1, 2, 2, 2)).isfinite().all()
+
+
+# ---- variation, resize, ENSD (A1111's numbers are in test_golden_samplers) ---------------------
+
+LIKE = torch.zeros(2, 4, 8, 8)
+
+
+def first(like=LIKE, **fields):
+    return Seeds(**{"values": (1, 2), **fields}).start(SPAN).first(like)
+
+
+def test_the_first_noise_is_the_first_draw():
+    noise = Seeds(values=(1, 2)).start(SPAN)
+    again = Seeds(values=(1, 2)).start(SPAN)
+    assert torch.equal(noise.first(LIKE), again(LIKE))
+    assert torch.equal(noise(LIKE), again(LIKE))
+
+
+def test_the_gpu_source_on_the_cpu_is_the_cpu_source():
+    assert torch.equal(first(source="gpu"), first(source="cpu"))
+
+
+def test_a_variation_goes_from_one_noise_to_the_other():
+    other = first(values=(7, 8))
+    for strength, wanted in ((0.0, first()), (1.0, other)):
+        found = first(variation=Variation(seeds=(7, 8), strength=strength))
+        assert torch.allclose(found, wanted, atol=1e-6)
+    half = first(variation=Variation(seeds=(7, 8), strength=0.5))
+    assert half.std().item() == pytest.approx(1, abs=0.1)  # which a plain mean would not have
+    assert (half * first()).mean() > 0.5
+    assert (half * other).mean() > 0.5
+
+
+def test_variation_resize_and_ensd_do_not_depend_on_the_batch():
+    whole = {
+        "variation": Variation(seeds=(7, 8), strength=0.3),
+        "resize_from": (6, 10),
+        "ensd": 31337,
+    }
+    part = {**whole, "variation": Variation(seeds=(8,), strength=0.3)}
+    batch, alone = Seeds(values=(1, 2), **whole).start(SPAN), Seeds(values=(2,), **part).start(SPAN)
+    assert torch.equal(batch.first(LIKE)[1], alone.first(LIKE[1:])[0])
+    assert torch.equal(batch(LIKE)[1], alone(LIKE[1:])[0])
+
+
+def test_variation_and_resize_leave_later_draws_alone():
+    plain = Seeds(values=(1, 2)).start(SPAN)
+    varied = Seeds(
+        values=(1, 2), variation=Variation(seeds=(7, 8), strength=0.3), resize_from=(4, 4)
+    ).start(SPAN)
+    assert not torch.equal(plain.first(LIKE), varied.first(LIKE))
+    assert torch.equal(plain(LIKE), varied(LIKE))
+
+
+def test_ensd_moves_later_draws_and_neither_the_first_noise_nor_brownian_paths():
+    plain, moved = (Seeds(values=(1, 2), ensd=ensd).start(SPAN) for ensd in (0, 31337))
+    assert torch.equal(plain.first(LIKE), moved.first(LIKE))
+    later = moved(LIKE)
+    assert not torch.equal(plain(LIKE), later)
+    assert torch.equal(later, first(values=(1 + 31337, 2 + 31337)))
+    assert torch.equal(plain.between(9.0, 3.0, LIKE), moved.between(9.0, 3.0, LIKE))
+
+
+@pytest.mark.parametrize("ensd", [-5, 2**64 - 1])
+def test_any_ensd_works_with_any_seed(ensd):
+    noise = Seeds(values=(0, 2**64 - 1), ensd=ensd).start(SPAN)
+    assert noise.first(LIKE).isfinite().all()
+    assert noise(LIKE).isfinite().all()
+
+
+def test_resizing_keeps_the_middle_of_the_smaller_noise():
+    small = first(torch.zeros(2, 4, 4, 6))
+    found = first(resize_from=(4, 6))
+    assert torch.equal(found[..., 2:6, 1:7], small)
+    assert torch.equal(found[..., 0, :], first()[..., 0, :])
+
+
+@pytest.mark.parametrize("size", [(3, 3), (4, 9), (9, 4), (11, 12), (8, 8), (1, 30)])
+def test_what_is_pasted_is_centred_whatever_the_sizes(size):
+    noise = torch.arange(1.0, 1 + 2 * math.prod(size)).reshape(2, *size)
+    around = torch.zeros(2, 8, 8)
+    found = centred(noise, around)
+    kept = (found != 0).sum() // 2
+    # A larger odd size loses a row on either side where one would do, as in A1111.
+    inside = [s if s <= 8 else s + 2 * ((8 - s) // 2) for s in size]
+    assert kept == math.prod(inside)
+
+
+def test_a_column_of_one_pixel_is_turned_without_nan():
+    one, other = torch.tensor([[[1.0, -2.0]]]), torch.tensor([[[3.0, 1.0]]])
+    for strength in (0.0, 0.3, 1.0):
+        assert turned(one, other, strength).isfinite().all()
+
+
+def test_as_many_variation_seeds_as_seeds_are_needed():
+    with pytest.raises(ValueError, match="variation seeds"):
+        first(variation=Variation(seeds=(7,), strength=0.3))

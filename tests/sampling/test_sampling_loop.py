@@ -106,6 +106,29 @@ def test_check_stops_within_one_network_call():
     assert len(calls) == 2
 
 
+def test_a_call_is_told_how_many_came_before_whatever_wraps_the_network():
+    seen = []
+    run = course("Heun", steps=3, spread=lambda d: tiles(d, 4, 2))
+    for _ in range(2):  # a course is a value: it counts anew
+        seen.clear()
+        last(sample(lambda x, at: seen.append(at.call) or x * 0, run, EMPTY))
+        assert sorted(set(seen)) == [0, 1, 2, 3, 4]
+        assert seen == sorted(seen)
+
+
+@pytest.mark.parametrize("name", ["Euler", "DDIM"])
+def test_the_first_noise_can_be_scaled_and_more_of_it_added(name):
+    clean = torch.randn(1, 4, 8, 8)
+    plain, _ = starts(course(name, strength=0.5, clean=clean))
+    twice, at = starts(course(name, strength=0.5, clean=clean, noise_scale=2.0))
+    still, _ = starts(course(name, strength=0.5, clean=clean, noise_scale=0.0))
+    assert torch.allclose(twice - plain, plain - still, atol=1e-5)
+    more, _ = starts(course(name, strength=0.5, clean=clean, extra_noise=0.1))
+    # In A1111 it is added where the latent has unit variance, or k-diffusion's scale.
+    scale = math.hypot(1, at.sigma) if name == "DDIM" else 1
+    assert torch.allclose(more - plain, 0.1 * scale * noise(), atol=1e-5)
+
+
 def test_tiles_of_a_course_change_nothing_for_what_looks_at_single_pixels():
     inner = lambda x, at: torch.tanh(x)
     plain = last(sample(inner, course(steps=4), EMPTY)).x
@@ -120,35 +143,13 @@ def test_a_soft_mask_mixes():
 
 
 def test_the_public_names():
-    assert sorted(darkroom.sampling.__all__) == [
-        "At",
-        "Branches",
-        "Course",
-        "Denoiser",
-        "Held",
-        "Levels",
-        "Network",
-        "Noise",
-        "NoiseTable",
-        "SAMPLERS",
-        "SCHEDULES",
-        "Sampler",
-        "Seeds",
-        "Source",
-        "Step",
-        "Wrapper",
-        "between",
-        "guide",
-        "guide_both",
-        "hold",
-        "img2img_steps",
-        "levels",
-        "predict",
-        "sample",
-        "stack",
-        "table_for",
-        "tiles",
-        "watch",
-        "windows",
-    ]
-    assert all(hasattr(darkroom.sampling, name) for name in darkroom.sampling.__all__)
+    assert sorted(darkroom.sampling.__all__) == sorted(NAMES.split())
+    assert all(hasattr(darkroom.sampling, name) for name in NAMES.split())
+
+
+NAMES = """
+    SAMPLERS SCHEDULES At Branches Course Denoiser Guidance Held Levels Network Noise NoiseTable
+    Sampler Seeds Source Step Variation Wrapper apart between blend compose composed guide
+    guide_both hold img2img_steps levels predict sample sampler_for stack steer table_for tiles
+    together watch windows
+"""

@@ -9,9 +9,10 @@ from darkroom.cli.boundary import Verbs
 
 VERBS = {
     "txt2img": ("darkroom.cli.txt2img", "Make pictures from a prompt."),
-    "redo": ("darkroom.cli.pictures", "Make a picture again from the recipe inside it."),
-    "info": ("darkroom.cli.pictures", "Show the recipe inside a picture."),
-    "recover": ("darkroom.cli.pictures", "Finish pictures that were sampled but never saved."),
+    "redo": ("darkroom.cli.redo", "Make a picture again, as its file tells it."),
+    "info": ("darkroom.cli.info", "Show how pictures were made, whatever program made them."),
+    "recover": ("darkroom.cli.recover", "Finish pictures that were sampled but never saved."),
+    "prompt": ("darkroom.cli.prompt", "Show what the grammar makes of a prompt."),
     "models": ("darkroom.cli.models", "List the models on this machine, or show one."),
     "doctor": ("darkroom.cli.doctor", "Check this installation and say how to mend it."),
     "bench": ("darkroom.cli.bench", "Measure this machine, side by side with plain diffusers."),

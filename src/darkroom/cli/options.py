@@ -1,6 +1,6 @@
 """Command line flags: made from the declarations of requests and settings, or shared by verbs."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import click
@@ -13,14 +13,17 @@ Command = Callable[..., Any]
 
 MODEL_FLAGS = ("models_dirs", "data_dir")  # settings, of verbs that only look at models
 DEVICE_FLAGS = ("device", "dtype", "threads", *MODEL_FLAGS)
-SETTING_FLAGS = (*DEVICE_FLAGS, "preview_seconds")  # of verbs that make pictures
+PROMPT_FLAGS = ("embeddings_dirs", "wildcards_dirs", "styles_files")
+IMAGE_FLAGS = ("image_format", "image_quality", "image_metadata", "image_stealth")
+# Of verbs that make pictures.
+SETTING_FLAGS = (*IMAGE_FLAGS, *DEVICE_FLAGS, *PROMPT_FLAGS, "preview_seconds")
 
 # As text, not as a path: "v1.5/" is a folder because of its end.
 OUTPUT = click.option(
     "-o",
     "--output",
     metavar="PATH",
-    help="A file name that ends in .png, or a folder.  [default: outputs/<date>/]",
+    help="The name of a .png, .jpg, .webp or .avif file, or a folder.  [default: outputs/<date>/]",
 )
 pass_reply = click.make_pass_decorator(Reply)
 
@@ -40,26 +43,60 @@ JSON = click.option(
 )
 
 
+class Flag(click.Option):
+    """An option that knows under which heading of `--help` it belongs."""
+
+    def __init__(self, words: Sequence[str], *, group: str = "", **settings: Any) -> None:
+        super().__init__(words, **settings)
+        self.group = group
+
+
+class Grouped(click.Command):
+    """A command whose help lists its options under headings, the ungrouped ones first."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section per group, in the order in which the groups first come."""
+        sections: dict[str, list[tuple[str, str]]] = {"": []}
+        for option in self.get_params(ctx):
+            record = option.get_help_record(ctx) if isinstance(option, click.Option) else None
+            if record is not None:
+                sections.setdefault(getattr(option, "group", ""), []).append(record)
+        for group, records in sections.items():
+            with formatter.section(group.capitalize() or "Options"):
+                formatter.write_dl(records)
+
+
 def flags(model: type[BaseModel], names: Iterable[str]) -> Callable[[Command], Command]:
     """A decorator that adds one `--flag` for each named field of `model`.
 
-    Values arrive as text, or None when not given; the model itself validates them, so that the
-    command line, the API and a settings file give the same answers.
+    Values arrive as text (or, of yes-or-no fields, as bool), or None when not given; the model
+    itself validates them, so that the command line, the API and a settings file give the same
+    answers.
     """
 
     def decorate(command: Command) -> Command:
         for name in reversed(list(names)):
-            field = model.model_fields[name]
-            command = click.option(
-                f"--{name.replace('_', '-')}",
-                name,
-                metavar=_metavar(field),
-                multiple=_is_list(field),
-                help=_help(field),
-            )(command)
+            command = _flag(name, model.model_fields[name])(command)
         return command
 
     return decorate
+
+
+def _flag(name: str, field: FieldInfo) -> Callable[[Command], Command]:
+    word = name.replace("_", "-")
+    told: dict[str, Any] = {"help": _help(field), "group": _group(field), "cls": Flag}
+    if bool in (field.annotation, *get_args(field.annotation)):
+        # Help shows the word that changes something.
+        return click.option(f"--{word}/--no-{word}", name, default=None, **told)
+    return click.option(
+        f"--{word}", name, metavar=_metavar(field), multiple=_is_list(field), **told
+    )
+
+
+def _group(field: FieldInfo) -> str:
+    """Fields of requests say where they belong; settings are about the machine."""
+    extra = field.json_schema_extra
+    return str(extra.get("group", "")) if isinstance(extra, dict) else ""
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,9 +107,9 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
 def _help(field: FieldInfo) -> str:
     text = field.description or ""
     default = field.default
-    if "[default:" in text or field.default_factory or default in (None, (), ""):
+    if "[default:" in text or field.default_factory or default in (None, (), "", False):
         return text
-    return f"{text}  [default: {default}]"
+    return f"{text}  [default: {'on' if default is True else default}]"
 
 
 def _metavar(field: FieldInfo) -> str:

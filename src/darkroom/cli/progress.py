@@ -69,7 +69,8 @@ def _show(progress: Progress, bar: TaskID, event: Event) -> None:
     data = event.data
     match event.kind:
         case "started":
-            total = data["images"] * data["steps"]
+            # A sampler that finds its own number of steps has no total.
+            total = data["images"] * data["steps"] if data["steps"] else None
             progress.update(bar, description=printable(data["model"]), total=total)
         case "step":
             progress.update(

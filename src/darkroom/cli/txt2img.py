@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from darkroom.cli.boundary import Reply
-from darkroom.cli.options import JSON, OUTPUT, SETTING_FLAGS, flags, given, pass_reply
+from darkroom.cli.options import JSON, OUTPUT, SETTING_FLAGS, Grouped, flags, given, pass_reply
 from darkroom.cli.running import run
 from darkroom.core.request import ImageRequest
 from darkroom.core.sampler_table import SAMPLERS, SCHEDULERS
@@ -18,7 +18,7 @@ NAMES = (
 )
 
 
-@click.command(short_help="Make pictures from a prompt.", epilog="\n\n".join(NAMES))
+@click.command(cls=Grouped, short_help="Make pictures from a prompt.", epilog="\n\n".join(NAMES))
 @click.argument("prompt")
 @flags(ImageRequest, REQUEST_FLAGS)
 @OUTPUT

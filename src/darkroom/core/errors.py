@@ -4,6 +4,7 @@ StudioError
 ├── BadRequest          the user can fix it (HTTP 422, exit code 2)
 │   ├── UnknownName     no sampler, scheduler or model of that name; offers the nearest
 │   └── BadFile         a file cannot be used: missing, empty, truncated, not what it claims
+├── NoMetadata          a picture says nothing about how it was made (exit code 1)
 ├── OutputError         the result cannot be written: folder read-only, disk full (exit code 1)
 ├── OutOfMemory         a smaller plan may work (HTTP 507, retried once with `plan.smaller()`)
 ├── NotFinite           NaN or infinity appeared (that step is retried once in higher precision)
@@ -58,6 +59,10 @@ class UnknownName(BadRequest):
 
 class BadFile(BadRequest):
     """A file cannot be used; the message says what it is instead."""
+
+
+class NoMetadata(StudioError):
+    """A picture says nothing about how it was made."""
 
 
 class OutputError(StudioError):
@@ -119,6 +124,7 @@ _KINDS: dict[str, type[StudioError]] = {
         BadRequest,
         UnknownName,
         BadFile,
+        NoMetadata,
         OutputError,
         OutOfMemory,
         NotFinite,

@@ -5,9 +5,9 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from darkroom.core.errors import BadFile, shorten
+from darkroom.core.errors import BadFile, UnknownName, shorten
 from darkroom.core.model import ModelCard
-from darkroom.core.request import Frozen, ImageRequest, ResolvedRequest, Seed
+from darkroom.core.request import Frozen, ImageRequest, Prompt, ResolvedRequest, Seed
 from darkroom.core.sampler_table import AUTOMATIC, resolve_scheduler
 
 MAX_RECIPE = 13_000_000  # characters; two prompts of the greatest length, all escaped, fit
@@ -16,9 +16,17 @@ MAX_RECIPE = 13_000_000  # characters; two prompts of the greatest length, all e
 class UsedModel(Frozen):
     """One weight file that took part."""
 
-    role: Literal["checkpoint"] = "checkpoint"
+    role: Literal["checkpoint", "embedding"] = "checkpoint"
     name: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Template(Frozen):
+    """What the user wrote, where the prompts of the picture were made from it."""
+
+    prompt: Prompt = ""
+    negative_prompt: Prompt = ""
+    styles: tuple[str, ...] = ()
 
 
 class Recipe(Frozen):
@@ -32,6 +40,8 @@ class Recipe(Frozen):
     request: ResolvedRequest
     image: int = Field(0, ge=0)  # which of the request's pictures, from 0
     seed: Seed  # of this picture
+    variation_seed: Seed | None = None  # of this picture, where noise of another seed is mixed in
+    template: Template | None = None  # None where the prompts are those that the user wrote
     models: tuple[UsedModel, ...] = ()
     device: str = ""  # class of device, such as "cpu float32"
     plan: dict[str, int | str | bool | None] = Field(default_factory=dict)
@@ -39,8 +49,12 @@ class Recipe(Frozen):
 
     def again(self) -> ImageRequest:
         """The request that makes this one picture again."""
-        fields = self.request.model_dump() | {"seed": self.seed, "count": 1}
-        return ImageRequest.parse(fields)
+        own = {"seed": self.seed, "variation_seed": self.variation_seed, "count": 1}
+        return ImageRequest.parse(self.request.model_dump() | own)
+
+    def used(self, role: str) -> list[UsedModel]:
+        """The files of one role."""
+        return [model for model in self.models if model.role == role]
 
     def differences(self, now: "Recipe") -> list[str]:
         """What `now`, a recipe of the same picture, runs on that this one did not, in words."""
@@ -70,6 +84,8 @@ class Recipe(Frozen):
             problem = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in problem["loc"]) or "the recipe"
             raise BadFile(f"the recipe cannot be read: {where}: {problem['msg']}") from None
+        except UnknownName as error:
+            raise BadFile(f"the recipe cannot be read: {error}") from None
 
 
 def _told(value: object) -> str:
@@ -84,6 +100,8 @@ def resolve(request: ImageRequest, card: ModelCard) -> ResolvedRequest:
     given = {name: value for name, value in request.model_dump().items() if value is not None}
     if request.scheduler == AUTOMATIC:
         given["scheduler"] = resolve_scheduler(request.sampler, AUTOMATIC).name
+    if request.variation_strength and request.variation_seed is None:
+        given["variation_seed"] = secrets.randbelow(2**32)
     own = {"width": card.native_size, "height": card.native_size, **card.recommended}
     given["model"] = card.name  # a path would tell strangers about this machine
     return ResolvedRequest.parse({**DEFAULTS, "seed": secrets.randbelow(2**32), **own, **given})

@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     ValidationError,
     field_validator,
     model_validator,
@@ -38,9 +39,18 @@ class Frozen(BaseModel):
 
 Side = Annotated[int, Field(ge=64, le=8192, multiple_of=8)]  # pixels
 Steps = Annotated[int, Field(ge=1, le=500)]
-Scale = Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)]
+Scale = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+Emphasis = Literal["Original", "No norm", "Ignore", "None"]
+Rng = Literal["cpu", "nv", "gpu"]
+
+
+def _in(group: str, step: float | None = None) -> dict[str, JsonValue]:
+    """Where a form shows the field, and by how much its control steps."""
+    return {"group": group} if step is None else {"group": group, "step": step}
 
 
 class ImageRequest(Frozen):
@@ -58,48 +68,208 @@ class ImageRequest(Frozen):
     width: Side | None = Field(
         None,
         description="Width in pixels, a multiple of 8.  [default: the model's own]",
-        json_schema_extra={"group": "size", "step": 8},
+        json_schema_extra=_in("size", 8),
     )
     height: Side | None = Field(
         None,
         description="Height in pixels, a multiple of 8.  [default: the model's own]",
-        json_schema_extra={"group": "size", "step": 8},
+        json_schema_extra=_in("size", 8),
     )
     steps: Steps | None = Field(
         None,
         description="Denoising steps.  [default: the model's own, mostly 20]",
-        json_schema_extra={"group": "sampling"},
+        json_schema_extra=_in("sampling"),
     )
     sampler: str = Field(
         "DPM++ 2M",
         max_length=200,
         description="Sampler, by any name that A1111 or ComfyUI gives it.",
-        json_schema_extra={"group": "sampling"},
+        json_schema_extra=_in("sampling"),
     )
     scheduler: str = Field(
         AUTOMATIC,
         max_length=200,
         description="Noise schedule; Automatic takes the sampler's own.",
-        json_schema_extra={"group": "sampling"},
+        json_schema_extra=_in("sampling"),
     )
     cfg_scale: Scale | None = Field(
         None,
         description="How strictly to follow the prompt; 1 turns guidance off and is about twice as"
         " fast.  [default: the model's own, mostly 7]",
-        json_schema_extra={"group": "sampling", "step": 0.5},
+        json_schema_extra=_in("sampling", 0.5),
     )
     seed: Annotated[Seed | None, BeforeValidator(_random_seed)] = Field(
         None,
         description="Seed of the first picture; the next ones count up.  [default: random]",
-        json_schema_extra={"group": "sampling"},
+        json_schema_extra=_in("sampling"),
     )
     count: int = Field(1, ge=1, le=10_000, description="How many pictures.")
+    styles: tuple[Annotated[str, Field(max_length=200)], ...] = Field(
+        (),
+        max_length=100,
+        description="Style of your styles.csv to put around the prompts; may be given again.",
+        json_schema_extra=_in("prompt"),
+    )
+    dynamic_prompts: bool = Field(
+        True,
+        description="Choose anew for each picture from {a|b|c} and from lists: __name__.",
+        json_schema_extra=_in("prompt"),
+    )
+    emphasis: Emphasis = Field(
+        "Original",
+        description="How (words:1.2) count: Original keeps the average, No norm does not, Ignore"
+        " leaves weights out, None leaves the brackets in the text.",
+        json_schema_extra=_in("prompt"),
+    )
+    old_prompt_editing: bool = Field(
+        False,
+        description="Read the steps of [a:b:10] as A1111 before 1.6 did.",
+        json_schema_extra=_in("prompt"),
+    )
     clip_skip: int = Field(
         1,
         ge=1,
         le=12,
         description="Take the text encoder's output this many layers from its end.",
-        json_schema_extra={"group": "advanced"},
+        json_schema_extra=_in("prompt"),
+    )
+    rng: Rng = Field(
+        "cpu",
+        description="Where noise comes from: cpu is the same everywhere, nv is what an NVIDIA card"
+        " draws (A1111's default), gpu is this machine's own card.",
+        json_schema_extra=_in("noise"),
+    )
+    variation_seed: Annotated[Seed | None, BeforeValidator(_random_seed)] = Field(
+        None,
+        description="Seed of the noise that is mixed in.  [default: random]",
+        json_schema_extra=_in("noise"),
+    )
+    variation_strength: Share = Field(
+        0.0,
+        description="How much of the noise of variation_seed is mixed in.",
+        json_schema_extra=_in("noise", 0.05),
+    )
+    seed_resize_width: Side | None = Field(
+        None,
+        description="Use the noise of a picture this wide: a like picture in another size.",
+        json_schema_extra=_in("noise", 8),
+    )
+    seed_resize_height: Side | None = Field(
+        None, description="The same for the height.", json_schema_extra=_in("noise", 8)
+    )
+    ensd: int = Field(
+        0,
+        ge=-(2**31),
+        le=2**31,
+        description="Added to the seed for noise drawn on the way (eta noise seed delta).",
+        json_schema_extra=_in("noise"),
+    )
+    eta: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = Field(
+        None,
+        description="How much noise a sampler adds on the way.  [default: the sampler's own]",
+        json_schema_extra=_in("sampler", 0.1),
+    )
+    s_churn: Amount | None = Field(
+        None,
+        description="Noise added and removed in each step.  [default: 0]",
+        json_schema_extra=_in("sampler", 1),
+    )
+    s_tmin: Amount | None = Field(
+        None,
+        description="Lowest noise level at which s_churn acts.  [default: 0]",
+        json_schema_extra=_in("sampler", 0.1),
+    )
+    s_tmax: Amount | None = Field(
+        None,
+        description="Highest noise level at which s_churn acts; 0 for none.  [default: none]",
+        json_schema_extra=_in("sampler", 1),
+    )
+    s_noise: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Scale of the noise added on the way.  [default: 1]",
+        json_schema_extra=_in("sampler", 0.01),
+    )
+    unipc_order: int | None = Field(
+        None,
+        ge=1,
+        le=50,
+        description="Steps that UniPC, and the other multistep samplers with a choice, look back."
+        "  [default: 3]",
+        json_schema_extra=_in("sampler"),
+    )
+    unipc_variant: Literal["bh1", "bh2", "vary_coeff"] | None = Field(
+        None, description="UniPC's B(h).  [default: bh1]", json_schema_extra=_in("sampler")
+    )
+    unipc_lower_order_final: bool | None = Field(
+        None,
+        description="Let UniPC's order fall at the end.  [default: on]",
+        json_schema_extra=_in("sampler"),
+    )
+    unipc_skip_type: Literal["time_uniform", "time_quadratic", "logSNR"] | None = Field(
+        None,
+        description="How UniPC spaces its steps.  [default: time_uniform]",
+        json_schema_extra=_in("schedule"),
+    )
+    sigma_min: Amount | None = Field(
+        None,
+        description="Lowest noise level of the schedule.  [default: the model's]",
+        json_schema_extra=_in("schedule", 0.01),
+    )
+    sigma_max: Amount | None = Field(
+        None,
+        description="Highest noise level of the schedule.  [default: the model's]",
+        json_schema_extra=_in("schedule", 0.1),
+    )
+    rho: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = Field(
+        None,
+        description="How the Karras and Polyexponential schedules bend.  [default: 7 and 1]",
+        json_schema_extra=_in("schedule", 0.1),
+    )
+    beta_alpha: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Shape of the Beta schedule at high noise.  [default: 0.6]",
+        json_schema_extra=_in("schedule", 0.1),
+    )
+    beta_beta: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Shape of the Beta schedule at low noise.  [default: 0.6]",
+        json_schema_extra=_in("schedule", 0.1),
+    )
+    sgm_noise: bool = Field(
+        False,
+        description="Start from a little more noise, as Stability's own code does.",
+        json_schema_extra=_in("schedule"),
+    )
+    discard_penultimate: bool = Field(
+        False,
+        description="Plan one step more and leave out the last but one noise level.",
+        json_schema_extra=_in("schedule"),
+    )
+    skip_early_cfg: Share = Field(
+        0.0,
+        description="Run the first part of the steps, this share of them, without guidance.",
+        json_schema_extra=_in("guidance", 0.05),
+    )
+    ngms: Amount = Field(
+        0.0,
+        description="Below this noise level every other step runs without guidance (negative"
+        " guidance minimum sigma).",
+        json_schema_extra=_in("guidance", 0.1),
+    )
+    cfg_rescale: Share = Field(
+        0.0,
+        description="Take back the contrast that a high cfg_scale adds, this much of it.",
+        json_schema_extra=_in("guidance", 0.05),
+    )
+    guidance_start: Share = Field(
+        0.0,
+        description="Guidance begins after this share of the steps.",
+        json_schema_extra=_in("guidance", 0.05),
+    )
+    guidance_end: Share = Field(
+        1.0,
+        description="Guidance ends after this share of the steps.",
+        json_schema_extra=_in("guidance", 0.05),
     )
 
     @model_validator(mode="before")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import platformdirs
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from darkroom.core.errors import BadRequest, UnknownName, nearest, shorten
 from darkroom.core.request import Frozen
@@ -22,6 +22,7 @@ PREFIX = "DARKROOM_"
 FILE_VARIABLE = "DARKROOM_SETTINGS"
 OTHERS = (FILE_VARIABLE, "DARKROOM_VENV", "DARKROOM_STARTER_")  # or how they begin; not settings
 LIKENESS = 0.6  # a variable this much like a setting's name is a misspelt one
+LISTS = ("models_dirs", "embeddings_dirs", "wildcards_dirs", "styles_files")
 NO_HOME = "Write the whole path, or set HOME."
 
 
@@ -62,6 +63,29 @@ class Settings(Frozen):
     models_dirs: tuple[Path, ...] = Field(
         (), description="Folders with checkpoints, besides the `models` folder in the data folder."
     )
+    embeddings_dirs: tuple[Path, ...] = Field(
+        (),
+        description="Folders with embeddings (textual inversion), besides `embeddings` in the data"
+        " folder.",
+    )
+    wildcards_dirs: tuple[Path, ...] = Field(
+        (),
+        description="Folders with lists for __name__ in prompts, besides `wildcards` in the data"
+        " folder.",
+    )
+    styles_files: tuple[Path, ...] = Field(
+        (), description="Files of styles, besides `styles.csv` in the data folder."
+    )
+    image_format: Literal["png", "jpeg", "webp", "avif"] = Field(
+        "png", description="Kind of picture file, where -o names none."
+    )
+    image_quality: int = Field(
+        90, ge=1, le=100, description="Quality of jpeg, webp and avif; webp loses nothing at 100."
+    )
+    image_metadata: bool = Field(True, description="Write recipe and settings into pictures.")
+    image_stealth: bool = Field(
+        False, description="Hide the settings in the lowest bits of PNG pixels too."
+    )
     device: str = Field(
         "auto", description="Device to run on: auto, cpu, cuda, cuda:1, rocm, mps, xpu."
     )
@@ -76,11 +100,12 @@ class Settings(Frozen):
         0.5, ge=0, allow_inf_nan=False, description="Least time between previews; 0 turns them off."
     )
 
-    @field_validator("models_dirs", mode="before")
+    @field_validator(*LISTS, mode="before")
     @classmethod
-    def _list_of_folders(cls, value: object) -> object:
+    def _list_of_paths(cls, value: object, info: ValidationInfo) -> object:
         if isinstance(value, str | Path) or not isinstance(value, list | tuple):
-            raise ValueError('must be a list of folders, such as ["/models"]')
+            what = "files" if info.field_name == "styles_files" else "folders"
+            raise ValueError(f'must be a list of {what}, such as ["/models"]')
         return value
 
     @field_validator("outputs_dir", "data_dir")
@@ -91,7 +116,7 @@ class Settings(Frozen):
         except BadRequest as error:
             raise ValueError(str(error)) from None
 
-    @field_validator("models_dirs")
+    @field_validator(*LISTS)
     @classmethod
     def _expand_each(cls, paths: tuple[Path, ...]) -> tuple[Path, ...]:
         return tuple(map(cls._expand, paths))
@@ -176,5 +201,5 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for variable, name in known.items():
         if text := environment.get(variable, ""):
             folders = [folder for folder in text.split(os.pathsep) if folder]
-            found[name] = folders if name == "models_dirs" else text
+            found[name] = folders if name in LISTS else text
     return found

@@ -1,22 +1,23 @@
 """A prompt's tokens, cut into the pieces of 75 that CLIP reads at a time; no torch.
 
-    text ─ runs ─► [Run] ─ split ─► [Chunk]
+    text ─ core.prompt.attention ─► [Piece] ─ runs ─► [Run] ─ split ─► [Chunk]
 
 CLIP reads 77 tokens: BOS, 75 tokens, EOS. A longer prompt is cut into chunks, each is encoded
 alone, and the results are laid end to end. A chunk is filled up with EOS; it is cut after its last
 comma, if one lies among its last 20 tokens, so that a phrase stays in one piece.
 
-Tokens carry a weight (emphasis) and may carry a vector (textual inversion). Plain text makes runs
-of one token of weight 1 each.
+Tokens carry a weight (emphasis) and may carry a vector (textual inversion). An ordinary token is a
+run of its own; the vectors of one embedding are one run, which stays in one chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from darkroom.core.errors import BadRequest
+from darkroom.core.prompt import Piece
 from darkroom.engine.tokenizer import BOS, COMMA, EOS, Tokenizer, clean
 
 if TYPE_CHECKING:
@@ -57,9 +58,47 @@ class Chunk:
         return [1.0, *weights, *[1.0] * (ROOM + 1 - len(weights))]
 
 
-def runs(tokenizer: Tokenizer, text: str) -> list[Run]:
-    """Plain `text` as runs: every token on its own, weight 1."""
-    return [(Token(index),) for index in tokenizer.encode(clean(text))]
+class Words:
+    """Embeddings by the tokens of their names: found in a prompt as A1111 finds them.
+
+    Wherever a name's tokens stand, in whatever spelling and whatever the words around them, its
+    vectors stand instead; of several names that begin there the longest.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, vectors: Mapping[str, Sequence[Tensor | None]]
+    ) -> None:
+        self._by_first: dict[int, list[tuple[list[int], str, Run]]] = {}
+        for name, rows in vectors.items():
+            if ids := tokenizer.encode(clean(name)):
+                run = tuple(Token(0, vector=row) for row in rows)
+                self._by_first.setdefault(ids[0], []).append((ids, name, run))
+        for found in self._by_first.values():
+            found.sort(key=lambda item: -len(item[0]))
+
+    def find(self, ids: Sequence[int], place: int) -> tuple[int, str, Run] | None:
+        """(tokens that the name takes, name, vectors) of the embedding named at `place`, if any."""
+        for name_ids, name, run in self._by_first.get(ids[place], ()):
+            if list(ids[place : place + len(name_ids)]) == name_ids:
+                return len(name_ids), name, run
+        return None
+
+
+def runs(tokenizer: Tokenizer, pieces: Iterable[Piece], words: Words | None = None) -> list[Run]:
+    """Weighted text as runs; a break in it as BREAK."""
+    made: list[Run] = []
+    for piece in pieces:
+        if piece.is_break:
+            made.append(BREAK)
+            continue
+        ids = tokenizer.encode(clean(piece.text))
+        place = 0
+        while place < len(ids):
+            found = words.find(ids, place) if words else None
+            length, _, run = found or (1, "", (Token(ids[place]),))
+            made.append(tuple(token._replace(weight=piece.weight) for token in run))
+            place += length
+    return made
 
 
 def split(runs: Iterable[Run], backtrack: int = BACKTRACK) -> tuple[list[Chunk], int]:

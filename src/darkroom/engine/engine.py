@@ -2,39 +2,53 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from darkroom.core.errors import BadRequest
 from darkroom.core.model import ModelCard
 from darkroom.core.request import ResolvedRequest
 from darkroom.core.sampler_table import find_sampler
+from darkroom.engine.chunks import Words
 from darkroom.engine.device import Device
 from darkroom.engine.latent import SD1_PREVIEW, decode, to_bytes
 from darkroom.engine.models import Model, ModelCache
 from darkroom.engine.networks import Placement, load_networks
 from darkroom.engine.plan import Plan, Work, costs_of, make_plan
 from darkroom.engine.precision import finite, finite_pixels
-from darkroom.engine.text import Conditioning, Encodings, TextEncoder, same_length
+from darkroom.engine.script import Part, Script, Timing, write_script
+from darkroom.engine.shelf import Shelf
+from darkroom.engine.text import Conditioning, Encodings, Reading, TextEncoder, same_length
 from darkroom.engine.tokenizer import Tokenizer
 from darkroom.sampling import (
     At,
     Branches,
     Denoiser,
+    Guidance,
     NoiseTable,
-    guide,
-    guide_both,
+    apart,
+    compose,
+    composed,
     predict,
+    steer,
     table_for,
+    together,
 )
 from darkroom.weights.header import Header, read_header
 
-MAX_TOKENS = 75_000  # each chunk of 75 makes every attention to the text as much longer
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """How a run calls the network."""
+
+    table: NoiseTable  # `Engine.table`
+    batch: int  # pictures
+    split: bool = False  # never more than one prompt in a call
 
 
 class Engine:
@@ -58,6 +72,10 @@ class Engine:
         self._models.keep(model)
         return model
 
+    def shelf(self, files: Mapping[str, Path]) -> Shelf:
+        """Embeddings by the words for them, for `Shelf.words`."""
+        return Shelf(self._tokenizer, files)
+
     def forget_prompts(self) -> None:
         """Drop every encoded prompt."""
         self._encodings.clear()
@@ -70,7 +88,10 @@ class Engine:
 
     def plan(self, model: Model, request: ResolvedRequest) -> Plan:
         """How to run `request` in the memory that is free now."""
-        work = Work(request.width, request.height, request.count, guided=request.cfg_scale != 1)
+        sampler, _ = find_sampler(request.sampler)
+        guided = request.cfg_scale != 1 or sampler.paired
+        count = 1 if sampler.alone else request.count
+        work = Work(request.width, request.height, count, guided=guided)
         costs = costs_of(
             model.networks.detected,
             work,
@@ -85,24 +106,41 @@ class Engine:
         sampler, _ = find_sampler(request.sampler)
         return table_for(sampler, model.table)
 
+    def script(
+        self, model: Model, request: ResolvedRequest, *, words: Words | None = None
+    ) -> Script:
+        """The request's prompts over its run; BadRequest when they are too long."""
+        sampler, _ = find_sampler(request.sampler)
+        reading = Reading(clip_skip=request.clip_skip, emphasis=request.emphasis, words=words)
+        timing = Timing(request.steps * sampler.calls, old=request.old_prompt_editing)
+        with self.device.guard():
+            return write_script(
+                model.text,
+                request.prompt,
+                request.negative_prompt,
+                reading=reading,
+                timing=timing,
+            )
+
     def denoiser(
-        self, model: Model, request: ResolvedRequest, *, plan: Plan, batch: int, say: Say
+        self, model: Model, script: Script, guidance: Guidance, *, frame: Frame, say: Say
     ) -> Denoiser:
-        """The guided denoiser of `request` for `batch` pictures, with the NaN guard around it."""
-        scale = request.cfg_scale
-        cond = self._encode(model, request.prompt, request.clip_skip)
-        uncond = cond
-        if scale != 1:
-            uncond = self._encode(model, request.negative_prompt, request.clip_skip)
-        run = _Run(self.device, model, self.table(model, request))
-        alone = run.branch(cond, batch)
-        if scale == 1:
-            guided = alone
-        elif plan.split_guidance or not same_length(cond, uncond):
-            guided = guide(alone, run.branch(uncond, batch), scale)
+        """The guided denoiser of one run, with the NaN guard around it."""
+        run = _Run(self.device, model, frame)
+        parts = [(run.branch(part), part.weight) for part in script.parts]
+        negative = run.branch(script.negative)
+        plain = len(parts) == 1 and parts[0][1] == 1
+        if plain and not frame.split:
+            both = run.pair(script.parts[0], script.negative)
         else:
-            guided = guide_both(run.both((cond, uncond), batch), alone, scale)
-        return finite(guided, model.networks.unet, say)
+            both = composed(parts, negative)
+        if plain:
+            alone = parts[0][0]
+        elif guidance.idle:  # parts whose weights leave something for the negative prompt to say
+            alone = compose(parts, negative, 1.0)
+        else:
+            alone = together(parts)
+        return finite(steer(both, alone, guidance), model.networks.unet, say)
 
     def decode(self, model: Model, latent: Tensor, *, plan: Plan, say: Say) -> Tensor:
         """One latent (C, H, W) to a picture (8H, 8W, 3) uint8 on the CPU."""
@@ -114,16 +152,6 @@ class Engine:
 
         with self.device.guard():
             return to_bytes(finite_pixels(run, vae, say))[0]
-
-    def _encode(self, model: Model, text: str, clip_skip: int) -> Conditioning:
-        tokens, _ = model.text.count(text)
-        if tokens > MAX_TOKENS:
-            raise BadRequest(
-                f"the prompt has {tokens:,} tokens, and {MAX_TOKENS:,} is the most",
-                hint="Most models heed the first 75 best.",
-            )
-        with self.device.guard():
-            return model.text.encode(text, clip_skip=clip_skip)
 
     def _load(self, card: ModelCard, header: Header) -> Model:
         placement = Placement(
@@ -144,38 +172,48 @@ class Engine:
         )
 
 
-@dataclass(frozen=True, slots=True)
 class _Run:
-    """The network of one request, with prompts bound to it."""
+    """The network of one run, to which prompts are bound call by call."""
 
-    device: Device
-    model: Model
-    table: NoiseTable
+    def __init__(self, device: Device, model: Model, frame: Frame) -> None:
+        self._device, self._model, self._frame = device, model, frame
+        self._bound: tuple[tuple[Conditioning, ...], Denoiser] | None = None
 
-    def branch(self, prompt: Conditioning, batch: int) -> Denoiser:
-        """The estimate with one prompt, for `batch` pictures."""
-        return self._denoiser(prompt.tokens.expand(batch, -1, -1))
+    def branch(self, part: Part) -> Denoiser:
+        """The estimate with one prompt."""
+        return lambda x, at: self._denoiser(part.at(at.call))(x, at)
 
-    def both(self, pair: tuple[Conditioning, Conditioning], batch: int) -> Branches:
-        """Both branches of guidance in one call: the first half of the batch has the prompt."""
-        denoise = self._denoiser(torch.cat([one.tokens.expand(batch, -1, -1) for one in pair]))
+    def pair(self, part: Part, negative: Part) -> Branches:
+        """Both branches of guidance, in one call where their prompts are of one length."""
+        apart_ = apart(self.branch(part), self.branch(negative))
 
         def both(x: Tensor, at: At) -> tuple[Tensor, Tensor]:
-            cond, uncond = denoise(torch.cat([x, x]), at).chunk(2)
+            pair = part.at(at.call), negative.at(at.call)
+            if not same_length(*pair):
+                return apart_(x, at)
+            cond, uncond = self._denoiser(*pair)(torch.cat([x, x]), at).chunk(2)
             return cond, uncond
 
         return both
 
-    def _denoiser(self, tokens: Tensor) -> Denoiser:
-        unet = self.model.networks.unet
+    def _denoiser(self, *prompts: Conditioning) -> Denoiser:
+        """The network with one prompt for each part of its batch; mostly the same as before."""
+        if self._bound is None or self._bound[0] != prompts:
+            batch = self._frame.batch
+            tokens = torch.cat([one.tokens.expand(batch, -1, -1) for one in prompts])
+            self._bound = prompts, self._with(tokens)
+        return self._bound[1]
+
+    def _with(self, tokens: Tensor) -> Denoiser:
+        unet = self._model.networks.unet
 
         def network(x: Tensor, t: Tensor) -> Tensor:
             weight = unet.conv_in.weight  # of the moment: the NaN guard changes its format
-            with self.device.guard():
+            with self._device.guard():
                 out: Tensor = unet(x.to(weight), t, tokens.to(weight), return_dict=False)[0]
             return out.to(x.dtype)
 
-        return predict(network, self.table, self.model.card.prediction)
+        return predict(network, self._frame.table, self._model.card.prediction)
 
 
 def preview_matrix(card: ModelCard) -> Tensor:

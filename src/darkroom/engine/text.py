@@ -1,11 +1,14 @@
 """Prompt text -> Conditioning, with CLIP as A1111 runs it.
 
-    text ─ chunks.runs ─ chunks.split ─► [Chunk] ─ TextEncoder ─► Conditioning ─► Encodings (cache)
+    text ─ attention ─ runs ─ split ─► [Chunk] ─ TextEncoder ─► Conditioning ─► Encodings (cache)
 
-B batch (1 here), N chunks, T tokens = 77 N, D width of the text encoder.
+The texts that one prompt has over a run (`[a:b:10]`, `[a|b]`) are a group: they get equally many
+chunks, and emphasis is balanced over all of them, as in A1111.
+
+U texts of a group, N chunks of each, T tokens = 77 N, D width of the text encoder.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.core.errors import BadFile, BadRequest, NotFinite
-from darkroom.engine.chunks import ROOM, Chunk, runs, split
+from darkroom.core.prompt import Piece, attention
+from darkroom.core.request import Emphasis
+from darkroom.engine.chunks import ROOM, Chunk, Words, runs, split
 from darkroom.engine.clip import causal_mask
 from darkroom.engine.precision import widened
 from darkroom.engine.tokenizer import VOCABULARY, Tokenizer
@@ -26,14 +31,75 @@ AT_ONCE = 16  # chunks encoded in one call: bounds the memory of a very long pro
 class Conditioning:
     """An encoded prompt. Cached and shared: never change its tensors in place."""
 
-    tokens: Tensor  # (B, T, D), in the dtype and on the device of the text encoder
+    tokens: Tensor  # (1, T, D), in the dtype and on the device of the text encoder
     counts: tuple[int, ...]  # prompt tokens in each chunk, 0 to 75
-    pooled: Tensor | None = None  # (B, D)
+    pooled: Tensor | None = None  # (1, D)
 
     @property
     def bytes(self) -> int:
         """Memory that the tensors take."""
         return self.tokens.nbytes + (self.pooled.nbytes if self.pooled is not None else 0)
+
+    def to(self, dtype: torch.dtype) -> "Conditioning":
+        """The same in another number format."""
+        pooled = None if self.pooled is None else self.pooled.to(dtype)
+        return Conditioning(self.tokens.to(dtype), self.counts, pooled)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How text is read. `words` are compared by identity: keep them while their files stay."""
+
+    clip_skip: int = 1  # stop at this layer from the end, and apply the final layer norm to it
+    emphasis: Emphasis = "Original"
+    words: Words | None = None  # embeddings
+    pooled: bool = False  # the last layer's state at the first EOS is wanted as well
+
+
+PLAIN = Reading()
+
+
+def pieces_of(text: str, emphasis: Emphasis) -> Sequence[Piece]:
+    """The weighted pieces of `text` under an emphasis mode: "None" leaves its syntax in it."""
+    return (Piece(text, 1.0),) if emphasis == "None" else attention(text)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Group:
+    """Texts that are encoded together."""
+
+    texts: Sequence[Sequence[Chunk]]
+    shares: Sequence[int]
+    reading: Reading
+
+    @property
+    def padded(self) -> list[list[Chunk]]:
+        """Every text with the chunks of the longest, empty ones at its end."""
+        most = max(map(len, self.texts))
+        return [[*text, *[Chunk(())] * (most - len(text))] for text in self.texts]
+
+    @property
+    def rows(self) -> list[Chunk]:
+        """The first chunk of every text, then the second of every text, ... (N U)."""
+        return [chunk for chunks in zip(*self.padded, strict=True) for chunk in chunks]
+
+    def emphasised(self, states: Tensor) -> Tensor:
+        """States (N, U, 77, D) times their weights.
+
+        "Original" then scales each chunk so that its mean is as before, over all texts.
+        """
+        rows = self.rows
+        if self.reading.emphasis in ("Ignore", "None"):
+            return states
+        if all(token.weight == 1 for chunk in rows for token in chunk.tokens):
+            return states
+        weights = torch.tensor([chunk.weights for chunk in rows]).to(states)
+        heavy = states * weights.view(*states.shape[:3], 1)
+        if self.reading.emphasis == "No norm":
+            return heavy
+        share = torch.tensor(self.shares).to(states)
+        before, after = ((x.mean((2, 3)) * share).sum(1) for x in (states, heavy))
+        return heavy * (before / after).view(-1, 1, 1, 1)
 
 
 class Encodings:
@@ -108,40 +174,60 @@ class TextEncoder:
         """How many layers the text encoder has; clip_skip goes up to this."""
         return len(self._text.encoder.layers)
 
-    def encode(self, text: str, *, clip_skip: int = 1, pooled: bool = False) -> Conditioning:
-        """Encode plain `text`; the empty text too.
+    @property
+    def width(self) -> int:
+        """Length of a token's vector."""
+        return int(self._text.embeddings.token_embedding.weight.shape[1])
 
-        `clip_skip` n stops at the n-th layer from the end and applies the final layer norm to it.
-        `pooled` asks for the last layer's state at the first EOS as well.
-        """
-        self._check(clip_skip)
+    def encode(self, text: str, reading: Reading = PLAIN) -> Conditioning:
+        """Encode one text; the empty text too."""
+        return self.encode_group([text], reading)[0]
+
+    def encode_group(self, texts: Sequence[str], reading: Reading = PLAIN) -> list[Conditioning]:
+        """Encode the texts that one prompt has over a run, those of the cache excepted."""
+        self._check(reading.clip_skip)
+        shares = Counter(texts)
         where = self._text.final_layer_norm.weight
-        key = (self._weights, str(where.device), where.dtype, text, clip_skip, pooled)
-        if (found := self._cache.get(key)) is not None:
-            return found
-        chunks, _ = split(runs(self._tokenizer, text))
-        made = self.encode_chunks(chunks, clip_skip=clip_skip, pooled=pooled)
-        self._cache.put(key, made)
-        return made
+        group = (self._weights, str(where.device), where.dtype, reading, frozenset(shares.items()))
+        known = {text: self._cache.get((group, text)) for text in shares}
+        found = {text: one for text, one in known.items() if one is not None}
+        if len(found) < len(shares):
+            chunked = [self.chunks(text, reading)[0] for text in shares]
+            made = self.encode_chunks(chunked, reading, shares=list(shares.values()))
+            found = dict(zip(shares, made, strict=True))
+            for text, one in found.items():
+                self._cache.put((group, text), one)
+        return [found[text] for text in texts]
 
-    def count(self, text: str) -> tuple[int, int]:
+    def chunks(self, text: str, reading: Reading = PLAIN) -> tuple[list[Chunk], int]:
+        """The chunks of `text` and its tokens, as A1111 counts them."""
+        pieces = pieces_of(text, reading.emphasis)
+        return split(runs(self._tokenizer, pieces, reading.words))
+
+    def count(self, text: str, reading: Reading = PLAIN) -> tuple[int, int]:
         """Tokens used and room for them, as the counter beside the prompt shows: "12/75"."""
-        _, used = split(runs(self._tokenizer, text))
+        _, used = self.chunks(text, reading)
         return used, ROOM * max(1, -(-used // ROOM))
 
     def encode_chunks(
-        self, chunks: Sequence[Chunk], *, clip_skip: int = 1, pooled: bool = False
-    ) -> Conditioning:
-        """Encode `chunks`, past the cache; again in higher precision if numbers overflow."""
-        self._check(clip_skip)
-        made = self._run(chunks, clip_skip, pooled)
-        if not _finite(made):
-            dtype = made.tokens.dtype
+        self,
+        texts: Sequence[Sequence[Chunk]],
+        reading: Reading = PLAIN,
+        *,
+        shares: Sequence[int] | None = None,
+    ) -> list[Conditioning]:
+        """Encode a group past the cache; again in higher precision if numbers overflow.
+
+        `shares` says how often each text stands in the group.
+        """
+        self._check(reading.clip_skip)
+        group = _Group(texts, shares or [1] * len(texts), reading)
+        made = self._run(group)
+        if not all(map(_finite, made)):
+            dtype = made[0].tokens.dtype
             with widened(self._module):
-                wide = self._run(chunks, clip_skip, pooled)
-            small = None if wide.pooled is None else wide.pooled.to(dtype)
-            made = Conditioning(wide.tokens.to(dtype), wide.counts, small)
-            if not _finite(made):
+                made = [one.to(dtype) for one in self._run(group)]
+            if not all(map(_finite, made)):
                 raise NotFinite(
                     "the text encoder gives no numbers, not even in higher precision",
                     hint="Its file is probably damaged.",
@@ -155,29 +241,39 @@ class TextEncoder:
                 hint=f"Its text encoder has {self.layers} layers: choose 1 to {self.layers}.",
             )
 
-    def _run(self, chunks: Sequence[Chunk], clip_skip: int, pooled: bool) -> Conditioning:
+    def _run(self, group: _Group) -> list[Conditioning]:
+        rows, reading = group.rows, group.reading
         parts: list[Tensor] = []
-        first: Tensor | None = None
+        pools: list[Tensor] = []
         with torch.no_grad():
-            for start in range(0, len(chunks), AT_ONCE):
-                part = chunks[start : start + AT_ONCE]
-                states, pools = self._forward(part, clip_skip, pooled and first is None)
-                parts.append(_emphasise(states, part).flatten(0, 1))
-                first = pools[:1] if first is None and pools is not None else first
-        tokens = torch.cat(parts).unsqueeze(0)
-        return Conditioning(tokens, tuple(len(chunk.tokens) for chunk in chunks), first)
+            for start in range(0, len(rows), AT_ONCE):
+                pooled = reading.pooled and start < len(group.texts)  # first chunks stand first
+                states, pool = self._forward(rows[start : start + AT_ONCE], reading, pooled)
+                parts.append(states)
+                pools += [] if pool is None else pool.split(1)
+            states = torch.cat(parts).unflatten(0, (-1, len(group.texts)))  # (N, U, 77, D)
+            states = group.emphasised(states)
+        tokens = states.transpose(0, 1).flatten(1, 2)  # (U, T, D)
+        return [
+            Conditioning(
+                tokens[place : place + 1].clone(),
+                tuple(len(chunk.tokens) for chunk in text),
+                pools[place] if pools else None,
+            )
+            for place, text in enumerate(group.padded)
+        ]
 
     def _forward(
-        self, chunks: Sequence[Chunk], clip_skip: int, pooled: bool
+        self, chunks: Sequence[Chunk], reading: Reading, pooled: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """States (N, 77, D) after the final norm and, if asked for, pools (N, D).
+        """States (chunks, 77, D) after the final norm and, if asked for, pools (chunks, D).
 
         The layers that `clip_skip` leaves out do not run, unless the pools need them.
         """
         layers, norm = self._text.encoder.layers, self._text.final_layer_norm
         hidden = self._embed(chunks)
         mask = causal_mask(hidden)
-        stop = len(layers) - clip_skip + 1
+        stop = len(layers) - reading.clip_skip + 1
         for layer in layers[:stop]:
             hidden = layer(hidden, mask)
         states = norm(hidden)
@@ -191,7 +287,7 @@ class TextEncoder:
         return states, pools if projection is None else projection(pools)
 
     def _embed(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Embeddings (N, 77, D) with positions; a token's own vector replaces its row."""
+        """Embeddings (chunks, 77, D) with positions; a token's own vector replaces its row."""
         table = self._text.embeddings.token_embedding
         ids = torch.tensor([chunk.ids for chunk in chunks], device=table.weight.device)
         embedded = table(ids)
@@ -200,15 +296,6 @@ class TextEncoder:
                 if token.vector is not None:
                     embedded[row, place] = token.vector.to(embedded)
         return self._text.embeddings(inputs_embeds=embedded)  # type: ignore[no-any-return]
-
-
-def _emphasise(states: Tensor, chunks: Sequence[Chunk]) -> Tensor:
-    """A1111's "Original" emphasis: states times weight, then each chunk's mean as it was."""
-    if all(token.weight == 1 for chunk in chunks for token in chunk.tokens):
-        return states
-    weights = torch.tensor([chunk.weights for chunk in chunks]).to(states)
-    heavy = states * weights.unsqueeze(-1)
-    return heavy * (states.mean((1, 2), keepdim=True) / heavy.mean((1, 2), keepdim=True))
 
 
 def _finite(made: Conditioning) -> bool:

@@ -22,12 +22,12 @@ from darkroom.core.recipe import resolve
 from darkroom.core.request import ImageRequest, ResolvedRequest
 from darkroom.core.settings import Settings
 from darkroom.engine.device import Device
-from darkroom.engine.engine import Engine
+from darkroom.engine.engine import Engine, Frame
 from darkroom.engine.networks import Placement, load_networks
 from darkroom.engine.tokenizer import BOS, EOS, Tokenizer
 from darkroom.jobs.checkup import device_for
 from darkroom.sampling import sample
-from darkroom.tasks.course import course_of
+from darkroom.tasks.course import course_of, guidance_of
 from darkroom.weights.header import read_header
 from darkroom.weights.topology import TextDims
 
@@ -110,11 +110,14 @@ def _ours(card: ModelCard, request: ResolvedRequest, device: Device) -> Run:
     engine = Engine(device, cache_bytes=0)
     model = engine.model(card)
     plan = engine.plan(model, request)
-    course = course_of(engine, model, request, seeds=(request.seed,))
+    course = course_of(engine, model, request, images=range(1))
+    guidance = guidance_of(request, course.levels)
+    frame = Frame(table=engine.table(model, request), batch=1, split=plan.split_guidance)
 
     def run() -> tuple[Tensor, Tensor]:
         engine.forget_prompts()
-        denoise = engine.denoiser(model, request, plan=plan, batch=1, say=lambda _text: None)
+        script = engine.script(model, request)
+        denoise = engine.denoiser(model, script, guidance, frame=frame, say=lambda _text: None)
         for step in sample(denoise, course, torch.zeros(1, 1, 1, 1, device=device.torch)):
             latent = step.x[0]
         return latent.cpu(), engine.decode(model, latent, plan=plan, say=lambda _text: None)

@@ -17,12 +17,15 @@ from darkroom.core.request import Request
 from darkroom.core.settings import Settings
 from darkroom.engine.engine import Engine
 from darkroom.engine.latent_file import load_latent
+from darkroom.engine.shelf import Shelf
 from darkroom.jobs.checkup import device_for
 from darkroom.jobs.mistake import mistake
 from darkroom.library.models import Library
+from darkroom.library.prompts import embeddings_of, styles_of, wildcards_of
 from darkroom.media.files import Place
+from darkroom.media.image import Saving
 from darkroom.media.left_behind import left_behind
-from darkroom.tasks import Fitting, Job, PreviewClock, finish, generate
+from darkroom.tasks import Fitting, Job, Output, PreviewClock, Wording, finish, generate
 
 
 class Worker:
@@ -34,6 +37,7 @@ class Worker:
         self.library = Library.of(settings)
         budget = int(settings.cache_gb * 2**30) or device.memory().total // 2
         self.engine = Engine(device, cache_bytes=budget)
+        self._known_shelf: Shelf | None = None
 
     @property
     def unfinished(self) -> Path:
@@ -67,8 +71,8 @@ class Worker:
         for number, path in enumerate(left_behind(self.unfinished)):
             if stop():
                 return
-            place = Place.chosen(output, self._settings.outputs_dir, 1 if number == 0 else 2)
-            for event in self._guarded(path.parent.name, self._recovered(path, place)):
+            where = self._output(output, 1 if number == 0 else 2)
+            for event in self._guarded(path.parent.name, self._recovered(path, where)):
                 if event.kind == "failed":
                     event.data["text"] = f"{path}: {event.data['text']}"
                 yield replace(event, job=path.parent.name)
@@ -83,30 +87,55 @@ class Worker:
         like: Recipe | None,
     ) -> Iterator[Event]:
         card = self.library.find(request.model)
-        place = Place.chosen(output, self._settings.outputs_dir, request.count)
-        place.prepare()
+        resolved = resolve(request, card)
+        wording = Wording(styles_of(self._settings), wildcards_of(self._settings))
+        wording.check(resolved)
+        where = self._output(output, request.count)
+        where.place.prepare()
         model = self.engine.model(card)
         every = self._settings.preview_seconds
         job = Job(
             id=name,
-            place=place,
+            output=where,
             unfinished=self.unfinished / name,
             previews=self._settings.data_dir / "previews" / f"{name}.png" if every else None,
             clock=PreviewClock(every),
+            shelf=self._shelf(),
+            wording=wording,
             stop=stop,
         )
-        yield from generate(self.engine, model, resolve(request, card), job=job, like=like)
+        yield from generate(self.engine, model, resolved, job=job, like=like)
 
-    def _recovered(self, path: Path, place: Place) -> Iterator[Event]:
+    def _output(self, target: Path | None, pictures: int) -> Output:
+        """Where `-o` and the settings say that pictures go, and as what."""
+        settings = self._settings
+        suffix = f".{settings.image_format}".replace("jpeg", "jpg")
+        place = Place.chosen(target, settings.outputs_dir, pictures, suffix=suffix)
+        saving = Saving(
+            format=place.format,
+            quality=settings.image_quality,
+            metadata=settings.image_metadata,
+            stealth=settings.image_stealth,
+        )
+        return Output(place, saving)
+
+    def _shelf(self) -> Shelf:
+        """The embeddings that are here now; the same object while they are the same files."""
+        files = embeddings_of(self._settings)
+        if self._known_shelf is None or self._known_shelf.files != files:
+            self._known_shelf = self.engine.shelf(files)
+        return self._known_shelf
+
+    def _recovered(self, path: Path, output: Output) -> Iterator[Event]:
         latent, recipe = load_latent(path)
-        hashes = (self.library.find_hash(used.sha256) for used in recipe.models)
+        hashes = (self.library.find_hash(used.sha256) for used in recipe.used("checkpoint"))
         card = next(filter(None, hashes), None) or self.library.find(recipe.request.model)
-        place.prepare()
+        output.place.prepare()
         model = self.engine.model(card)
         if latent.shape[0] != model.networks.detected.vae.latent_channels:
             raise BadFile(f"a latent of {latent.shape[0]} channels is not one of this model's")
         fitting = Fitting(self.engine, model, self.engine.plan(model, recipe.request))
-        yield from finish(fitting, latent, recipe, place=place, began=time.monotonic())
+        yield from finish(fitting, latent, recipe, output=output, began=time.monotonic())
         path.unlink()
 
     def _guarded(self, name: str, events: Iterator[Event]) -> Iterator[Event]:

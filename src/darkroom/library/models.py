@@ -17,6 +17,7 @@ from darkroom.core.errors import BadFile, UnknownName
 from darkroom.core.model import ModelCard
 from darkroom.core.settings import Settings, expanded
 from darkroom.library.hashes import HashBook
+from darkroom.library.walk import files_below
 from darkroom.weights.detect import Detected, detect
 from darkroom.weights.header import Header, read_header
 
@@ -70,7 +71,7 @@ class Library:
             return card
         path = expanded(Path(name))
         if not _there(path):
-            if _suffix(path) not in SUFFIXES:
+            if path.suffix.lower() not in SUFFIXES:
                 hint = "`darkroom models` lists them; a path works too."
                 raise UnknownName("model", name, self._survey()[0], hint=hint)
             if (card := self.find_listed(name.removesuffix(path.suffix))) is not None:
@@ -112,7 +113,8 @@ class Library:
         """The files by their names, and the folders that cannot be looked into."""
         errors: dict[str, OSError] = {}
         files = {STARTER: starter_path()}
-        for folder, path in sorted(self._walk(errors), key=lambda item: _rank(item[1])):
+        found = files_below(self._folders, SUFFIXES, errors)
+        for folder, path in sorted(found, key=lambda item: _rank(item[1])):
             name = next(name for name in _names(folder, path) if name not in files)
             files[name] = path
         problems = tuple(
@@ -123,28 +125,6 @@ class Library:
             if not (name == str(self._own) and isinstance(error, FileNotFoundError))
         )
         return files, problems
-
-    def _walk(self, errors: dict[str, OSError]) -> Iterator[tuple[Path, Path]]:
-        """(folder, file) of every model file, through links too, but into no folder twice."""
-        seen: set[tuple[int, int]] = set()
-
-        def note(error: OSError) -> None:
-            errors[str(error.filename)] = error
-
-        for folder in self._folders:
-            for top, below, names in os.walk(folder, onerror=note, followlinks=True):
-                try:
-                    status = Path(top).stat()
-                except OSError as error:  # gone in this very moment
-                    note(error)
-                    continue
-                if (status.st_dev, status.st_ino) in seen:
-                    below.clear()
-                    continue
-                seen.add((status.st_dev, status.st_ino))
-                below.sort()
-                paths = (Path(top, name) for name in sorted(names))
-                yield from ((folder, path) for path in paths if _suffix(path) in SUFFIXES)
 
     def _listed_name(self, path: Path) -> str:
         real = os.path.realpath(path)
@@ -205,14 +185,10 @@ def _names(folder: Path, path: Path) -> Iterator[str]:
     full = path.relative_to(folder)
     short, place = full.with_suffix("").as_posix(), folder.absolute().name
     names = [short, f"{place}/{short}", f"{place}/{full.as_posix()}", str(path.absolute())]
-    if _suffix(path) != SUFFIXES[0]:
+    if path.suffix.lower() != SUFFIXES[0]:
         names.insert(1, full.as_posix())
     numbered = (f"{short} ({number})" for number in count(2))  # of names that are no text
     yield from (os.fsencode(name).decode(errors="replace") for name in chain(names, numbered))
-
-
-def _suffix(path: Path) -> str:
-    return path.suffix.lower()
 
 
 def _there(path: Path) -> bool:
@@ -223,7 +199,7 @@ def _there(path: Path) -> bool:
 
 
 def _rank(path: Path) -> int:
-    return SUFFIXES.index(_suffix(path))
+    return SUFFIXES.index(path.suffix.lower())
 
 
 def _read(name: str, path: Path) -> tuple[Header, Detected]:

@@ -17,14 +17,23 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from itertools import count
 from pathlib import Path
+from typing import Literal
 
 from darkroom.core.errors import BadRequest, OutputError, shorten
 
+Format = Literal["png", "jpeg", "webp", "avif"]
+SUFFIXES: Mapping[str, Format] = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webp": "webp",
+    ".avif": "avif",
+}
 LEAST_FREE = 32 << 20  # bytes; below this a run does not start
 _NUMBERED = re.compile(r"^(\d{5,})-")
 
@@ -38,24 +47,34 @@ class Place:
     suffix: str = ".png"
 
     @classmethod
-    def chosen(cls, target: Path | None, outputs: Path, pictures: int) -> "Place":
-        """Read `-o`: a file name that ends in .png, a folder (there or not yet), or nothing."""
+    def chosen(
+        cls, target: Path | None, outputs: Path, pictures: int, *, suffix: str = ".png"
+    ) -> "Place":
+        """Read `-o`: the name of a picture file, a folder (there or not yet), or nothing.
+
+        `suffix` is that of pictures whose name is ours to choose.
+        """
         if target is None:
-            return cls(outputs / date.today().isoformat())
+            return cls(outputs / date.today().isoformat(), suffix=suffix)
         if "\0" in str(target):
             raise BadRequest(f"{shorten(str(target))!r} is not a file name")
         with _explained(target.parent):
             if target.is_dir() or not target.suffix:
-                return cls(target)
+                return cls(target, suffix=suffix)
             there = os.path.lexists(target)
-        if target.suffix.lower() != ".png":
+        if target.suffix.lower() not in SUFFIXES:
             raise BadRequest(
-                f"cannot write {target.name!r}: pictures are saved as PNG",
-                hint="Give a name that ends in .png, or a folder.",
+                f"cannot write {target.name!r}: there is no such kind of picture",
+                hint=f"Give a name that ends in {', '.join(SUFFIXES)}, or a folder.",
             )
         if pictures == 1 and there:
             raise _taken(target)
         return cls(target.parent, target.stem, target.suffix)
+
+    @property
+    def format(self) -> Format:
+        """What kind of file the pictures become."""
+        return SUFFIXES[self.suffix.lower()]
 
     def names(self, seed: int, *, single: bool) -> Iterator[Path]:
         """Names to try, in order."""

@@ -5,24 +5,34 @@
 
 from darkroom.sampling.denoiser import (
     At,
-    Branches,
     Denoiser,
     Held,
     Wrapper,
     between,
-    guide,
-    guide_both,
     hold,
     stack,
     tiles,
     watch,
     windows,
 )
+from darkroom.sampling.guidance import (
+    Branches,
+    Guidance,
+    apart,
+    blend,
+    compose,
+    composed,
+    guide,
+    guide_both,
+    steer,
+    together,
+)
+from darkroom.sampling.levels import Levels, img2img_steps, levels
 from darkroom.sampling.loop import Course, sample
-from darkroom.sampling.noise import Noise, Seeds, Source
+from darkroom.sampling.noise import Noise, Seeds, Source, Variation
 from darkroom.sampling.predict import Network, NoiseTable, predict, table_for
-from darkroom.sampling.samplers import SAMPLERS, Sampler, Step
-from darkroom.sampling.schedules import SCHEDULES, Levels, img2img_steps, levels
+from darkroom.sampling.samplers import SAMPLERS, Sampler, Step, sampler_for
+from darkroom.sampling.schedules import SCHEDULES
 
 __all__ = [
     "SAMPLERS",
@@ -31,6 +41,7 @@ __all__ = [
     "Branches",
     "Course",
     "Denoiser",
+    "Guidance",
     "Held",
     "Levels",
     "Network",
@@ -40,8 +51,13 @@ __all__ = [
     "Seeds",
     "Source",
     "Step",
+    "Variation",
     "Wrapper",
+    "apart",
     "between",
+    "blend",
+    "compose",
+    "composed",
     "guide",
     "guide_both",
     "hold",
@@ -49,9 +65,12 @@ __all__ = [
     "levels",
     "predict",
     "sample",
+    "sampler_for",
     "stack",
+    "steer",
     "table_for",
     "tiles",
+    "together",
     "watch",
     "windows",
 ]

@@ -9,11 +9,17 @@ a denoiser. A feature is a function from denoiser to denoiser, so text-to-image,
 ControlNet, tiling and AnimateDiff differ in what is wrapped, not in the loop. `stack` alone decides
 the order of the wrappers.
 
+For CFG++ (Chung et al. 2024) a denoiser gives two estimates of a latent, stacked on a leading axis:
+x0 (2, B, C, H, W), the guided one, then the one without the prompt. A wrapper that treats axes in
+front of (B, C, H, W) alike, as all here do, works on both without knowing. The samplers that can
+use the second ask through `samplers.step.look`, where a denoiser with one estimate is as good.
+
 Shape letters: B batch, F frames, C latent channels, H W latent height and width (pixels / 8).
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Protocol
 
 import torch
@@ -26,18 +32,13 @@ class At:
 
     sigma: float  # noise level of `x`
     progress: float  # share of the run that is done: 0 at the first call, below 1 at the last
+    call: int = 0  # how many estimates the run asked for before; the loop fills it in
 
 
 class Denoiser(Protocol):
-    """Estimates the clean latent: `(x: (B, C, H, W), at) -> x0: (B, C, H, W)`."""
+    """Estimates the clean latent: `(x: (B, C, H, W), at) -> x0: (B, C, H, W)`, or two for CFG++."""
 
     def __call__(self, x: Tensor, at: At, /) -> Tensor: ...
-
-
-class Branches(Protocol):
-    """Estimates with and without the prompt in one batched call: `(x, at) -> (cond, uncond)`."""
-
-    def __call__(self, x: Tensor, at: At, /) -> tuple[Tensor, Tensor]: ...
 
 
 Wrapper = Callable[[Denoiser], Denoiser]
@@ -61,37 +62,16 @@ def stack(
 ) -> Denoiser:
     """The order of the wrappers: `watch(hold(tiles_or_windows(guide(predict(network)))))`.
 
-    `inner` is the guided denoiser. Guidance lies inside `spread` (tiles or windows), so that a tile
-    is guided with what it sees and only blended estimates leave it. `hold` comes after blending, so
-    that the seams cannot touch what is kept. `watch` is outermost: it sees what the sampler sees.
+    `inner` is the guided denoiser (see `guidance`). It lies inside `spread` (tiles or windows), so
+    that a tile is guided with what it sees and only blended estimates leave it. `hold` comes after
+    blending, so that the seams cannot touch what is kept. `watch` is outermost: it sees what the
+    sampler sees.
     """
     if spread is not None:
         inner = spread(inner)
     if held is not None:
         inner = hold(inner, held.clean, held.mask, held.noise)
     return inner if check is None else watch(inner, check)
-
-
-def guide(cond: Denoiser, uncond: Denoiser, scale: float) -> Denoiser:
-    """Classifier-free guidance (Ho and Salimans 2022), one call per branch; none wasted at 1."""
-    if scale == 1:
-        return cond
-    return lambda x, at: lean(cond(x, at), uncond(x, at), scale)
-
-
-def guide_both(both: Branches, cond: Denoiser, scale: float) -> Denoiser:
-    """`guide` for a network that yields both branches in one batched call.
-
-    At scale 1 only `cond` is called, on half the batch.
-    """
-    if scale == 1:
-        return cond
-    return lambda x, at: lean(*both(x, at), scale)
-
-
-def lean(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
-    """Go from `uncond` towards `cond`, `scale` times as far."""
-    return uncond + scale * (cond - uncond)
 
 
 def hold(inner: Denoiser, clean: Tensor, mask: Tensor, noise: Tensor | None = None) -> Denoiser:
@@ -151,15 +131,13 @@ def tiles(inner: Denoiser, size: int, overlap: int) -> Denoiser:
     """
 
     def denoise(x: Tensor, at: At) -> Tensor:
-        total = torch.zeros_like(x)
-        weight = x.new_zeros(1, 1, *x.shape[-2:])
+        blend = _Blend(x)
         for rows in spans(x.shape[-2], size, overlap):
             for columns in spans(x.shape[-1], size, overlap):
                 part = x[..., rows, columns]
                 share = ramp(part.shape[-2], x)[:, None] * ramp(part.shape[-1], x)
-                total[..., rows, columns] += share * inner(part, at)
-                weight[..., rows, columns] += share
-        return total / weight
+                blend.add(inner(part, at), share, (..., rows, columns))
+        return blend.mean()
 
     return denoise
 
@@ -168,13 +146,32 @@ def windows(inner: Denoiser, length: int, overlap: int) -> Denoiser:
     """Run a video model that knows `length` frames on any number, blending the overlaps."""
 
     def denoise(x: Tensor, at: At) -> Tensor:
-        total = torch.zeros_like(x)
-        weight = x.new_zeros(x.shape[0], 1, 1, 1)
+        blend = _Blend(x)
         for frames in spans(x.shape[0], length, overlap):
             part = x[frames]
             share = ramp(part.shape[0], x).view(-1, 1, 1, 1)
-            total[frames] += share * inner(part, at)
-            weight[frames] += share
-        return total / weight
+            blend.add(inner(part, at), share, (..., frames, slice(None), slice(None), slice(None)))
+        return blend.mean()
 
     return denoise
+
+
+class _Blend:
+    """The weighted mean of estimates of parts of `x`; they may have more axes in front."""
+
+    def __init__(self, x: Tensor) -> None:
+        self._shape = x.shape
+        self._total = x.new_zeros(())
+        self._weight = torch.zeros_like(x)
+
+    def add(self, estimate: Tensor, share: Tensor, where: tuple[EllipsisType | slice, ...]) -> None:
+        """Count `estimate`, of the part `where`, `share` times."""
+        if self._total.dim() == 0:
+            front = estimate.shape[: estimate.dim() - len(self._shape)]
+            self._total = estimate.new_zeros(*front, *self._shape)
+        self._total[where] += share * estimate
+        self._weight[where] += share
+
+    def mean(self) -> Tensor:
+        """The whole, once every part was added."""
+        return self._total / self._weight

@@ -4,7 +4,7 @@
     scheduler = find_scheduler("Automatic")
     table = table_for(sampler, NoiseTable.stable_diffusion())
     course = Course(
-        sampler=SAMPLERS[sampler.function],
+        sampler=sampler_for(sampler),
         levels=levels(sampler, scheduler, table, steps=20),
         shape=(2, 4, 64, 64),
         seeds=Seeds(values=(7, 8)),
@@ -20,14 +20,15 @@ Shape letters as in `denoiser`.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 
 import torch
 from torch import Tensor
 
 from darkroom.sampling.denoiser import Denoiser, Held, Wrapper, stack
+from darkroom.sampling.levels import Levels
 from darkroom.sampling.noise import Seeds
 from darkroom.sampling.samplers import Sampler, Step
-from darkroom.sampling.schedules import Levels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +41,18 @@ class Course:
     seeds: Seeds  # one per image
     clean: Tensor | None = None  # (B or 1, C, H, W) to start from; None starts from nothing
     mask: Tensor | None = None  # (B or 1, 1, H, W) in [0, 1]; 1 repaints, 0 keeps `clean`
+    noise_scale: float = 1.0  # of the first noise: A1111's noise multiplier for image-to-image
+    extra_noise: float = 0.0  # and so much of it on top, at the first noise level
     spread: Wrapper | None = None  # tiles or windows
     check: Callable[[Tensor], None] | None = None  # sees every estimate; raises to stop
 
     @property
-    def steps(self) -> int:
-        """How many steps the sampler walks, which for DDIM and UniPC is not what was asked."""
-        return len(self.levels.sigmas) - 1
+    def steps(self) -> int | None:
+        """How many steps the sampler takes, which for DDIM and some others is not what was asked.
+
+        None: it finds its own number (DPM adaptive); `Step.count` then says what it expects.
+        """
+        return self.levels.steps
 
 
 def sample(denoise: Denoiser, course: Course, empty: Tensor) -> Iterator[Step]:
@@ -57,13 +63,13 @@ def sample(denoise: Denoiser, course: Course, empty: Tensor) -> Iterator[Step]:
     """
     noise = course.seeds.start(course.levels.span)
     clean = (empty if course.clean is None else course.clean).expand(course.shape)
-    first = noise(clean)
+    first = noise.first(clean) * course.noise_scale
     held = None
     if course.mask is not None:
         # Only a preserving start leaves the kept part off its noise level; see `hold`.
         held = Held(clean, course.mask, first if course.levels.preserving else None)
-    denoise = stack(denoise, spread=course.spread, held=held, check=course.check)
-    x = begin(clean, first, course.levels)
+    denoise = numbered(stack(denoise, spread=course.spread, held=held, check=course.check))
+    x = begin(clean, first, course.levels, extra=course.extra_noise)
     step = Step(-1, 0, x, clean, course.levels.sigmas[0].item())
     for step in course.sampler(denoise, x, course.levels.sigmas, noise):
         if step.index < step.count - 1:
@@ -71,15 +77,26 @@ def sample(denoise: Denoiser, course: Course, empty: Tensor) -> Iterator[Step]:
     yield replace(step, x=finish(step.x, course.levels, held))
 
 
-def begin(clean: Tensor, noise: Tensor, levels: Levels) -> Tensor:
-    """The latent at the first noise level: `clean` and unit `noise` (B, C, H, W), mixed."""
+def numbered(inner: Denoiser) -> Denoiser:
+    """Tell `inner` how many calls of this run came before."""
+    calls = count()
+    return lambda x, at: inner(x, replace(at, call=next(calls)))
+
+
+def begin(clean: Tensor, noise: Tensor, levels: Levels, *, extra: float = 0.0) -> Tensor:
+    """The latent at the first noise level: `clean` and `noise` (B, C, H, W), mixed.
+
+    `extra` is more of the same noise, for more detail than the picture had.
+    """
     first = levels.sigmas[0].item()
+    spread = math.hypot(1, first)  # standard deviation for unit-variance latents
+    if math.isinf(levels.start):
+        return spread * noise
     if not levels.preserving:
-        return clean + first * noise
+        return clean + (first + extra) * noise
     # A variance-preserving mix at `levels.start`, which need not be where the walk begins.
     kept = 1 / math.hypot(1, levels.start)
-    added = 1.0 if math.isinf(levels.start) else levels.start * kept
-    return (kept * clean + added * noise) * math.hypot(1, first)
+    return (kept * clean + (levels.start * kept + extra) * noise) * spread
 
 
 def finish(x: Tensor, levels: Levels, held: Held | None) -> Tensor:

@@ -63,14 +63,25 @@ class NoiseTable:
 
     def time(self, sigma: float) -> float:
         """The network's name for a noise level, clamped to the table."""
+        low, share = self._place(sigma)
+        return torch.lerp(self.times[low], self.times[low + 1], share).item()
+
+    def index(self, sigma: float) -> float:
+        """The fractional table index of a noise level, clamped to the table: `level`'s inverse."""
+        low, share = self._place(sigma)
+        return low + share.item()
+
+    def _place(self, sigma: float) -> tuple[int, Tensor]:
+        """The table index at or below a noise level, and the share of the way to the next."""
         logs = self.sigmas.log()
         log = torch.tensor(max(sigma, 1e-30)).log()
+        last = len(logs) - 2
         if self.quantized:
             # Halfway counts as below. A1111 leaves that to the last bit, so machines would differ.
-            return self.times[(log - 1e-6 - logs).abs().argmin()].item()
-        low = int(torch.searchsorted(logs, log, right=True).clamp(1, len(logs) - 1)) - 1
-        share = ((log - logs[low]) / (logs[low + 1] - logs[low])).clamp(0, 1)
-        return torch.lerp(self.times[low], self.times[low + 1], share).item()
+            near = int((log - 1e-6 - logs).abs().argmin())
+            return min(near, last), torch.tensor(float(near > last))
+        low = min(max(int(torch.searchsorted(logs, log, right=True)) - 1, 0), last)
+        return low, ((log - logs[low]) / (logs[low + 1] - logs[low])).clamp(0, 1)
 
     def level(self, indices: Tensor) -> Tensor:
         """Noise levels at fractional table indices (n,) in 0 … N - 1: (n,) float32."""

@@ -2,6 +2,7 @@
 
 from darkroom.tasks.fitting import Fitting
 from darkroom.tasks.image import finish, generate
-from darkroom.tasks.job import Job, PreviewClock
+from darkroom.tasks.job import Job, Output, PreviewClock
+from darkroom.tasks.wording import Wording
 
-__all__ = ["Fitting", "Job", "PreviewClock", "finish", "generate"]
+__all__ = ["Fitting", "Job", "Output", "PreviewClock", "Wording", "finish", "generate"]

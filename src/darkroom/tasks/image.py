@@ -12,20 +12,28 @@ from torch import Tensor
 from darkroom.core.errors import OutOfMemory, OutputError
 from darkroom.core.event import Event
 from darkroom.core.recipe import Recipe, UsedModel
-from darkroom.core.request import MAX_SEED, ResolvedRequest
-from darkroom.core.sampler_table import AUTOMATIC, find_sampler
-from darkroom.engine.engine import Engine
+from darkroom.core.request import ResolvedRequest
+from darkroom.core.sampler_options import notes
+from darkroom.core.sampler_table import find_sampler, find_scheduler
+from darkroom.engine.engine import Engine, Frame
 from darkroom.engine.latent import preview
 from darkroom.engine.models import Model
 from darkroom.engine.plan import Plan
 from darkroom.engine.versions import versions
-from darkroom.media.files import Place
-from darkroom.media.image import save, save_preview
+from darkroom.media.image import check, save, save_preview
 from darkroom.sampling import Course, Step, sample
-from darkroom.tasks.course import course_of
+from darkroom.tasks.course import (
+    course_of,
+    guidance_of,
+    sampler_options,
+    schedule_options,
+    seed_of,
+    variation_seed_of,
+)
 from darkroom.tasks.fitting import Fitting
-from darkroom.tasks.job import Job
+from darkroom.tasks.job import Job, Output
 from darkroom.tasks.unfinished import Unfinished, opened, save_or_say
+from darkroom.tasks.wording import Wording, template_of
 from darkroom.weights.topology import FACTOR
 
 
@@ -47,10 +55,11 @@ def generate(
     fitting = Fitting(engine, model, plan)
     fitting.check()
     with opened(job.unfinished) as unfinished:
-        run = _Run(fitting, request, job, unfinished)
+        run = _Run(fitting, request, job, unfinished, job.wording)
+        check((request.width, request.height), run.recipe(request, 0), job.output.saving)
         fitting.notes += _without_effect(request)
         if like is not None:
-            fitting.notes += like.differences(run.recipe(0))
+            fitting.notes += like.differences(run.recipe(request, 0))
         yield run.started()
         yield from fitting.drain()
         try:
@@ -64,7 +73,7 @@ def generate(
 
 
 def finish(
-    fitting: Fitting, latent: Tensor, recipe: Recipe, *, place: Place, began: float
+    fitting: Fitting, latent: Tensor, recipe: Recipe, *, output: Output, began: float
 ) -> Iterator[Event]:
     """Decode a latent (C, H, W) and save the picture; the last event is its artifact.
 
@@ -73,8 +82,8 @@ def finish(
     pixels = fitting.decode(latent)
     yield from fitting.drain()
     recipe = recipe.model_copy(update={"plan": recipe.plan | fitting.plan.record()})
-    names = place.names(recipe.seed, single=recipe.request.count == 1)
-    saved = save(Image.fromarray(pixels.numpy()), recipe, names)
+    names = output.place.names(recipe.seed, single=recipe.request.count == 1)
+    saved = save(Image.fromarray(pixels.numpy()), recipe, names, saving=output.saving)
     told = {
         "image": recipe.image,
         "path": str(saved.path),
@@ -98,16 +107,24 @@ def _as_before(plan: Plan, like: Recipe) -> Plan:
 def _without_effect(request: ResolvedRequest) -> list[str]:
     """Words for every setting of the request that would otherwise silently do nothing."""
     sampler, _ = find_sampler(request.sampler)
-    notes = []
-    if sampler.spacing is not None and request.scheduler != AUTOMATIC:
-        notes.append(
-            f"{sampler.name} spaces its own steps: the scheduler {request.scheduler} has no effect"
-        )
-    if sampler.spacing is not None and request.steps == 1:
-        notes.append(f"{sampler.name} needs 2 steps or more: one step leaves noise")
-    if request.cfg_scale == 1 and request.negative_prompt:
-        notes.append("without guidance (cfg_scale 1) the negative prompt has no effect")
-    return notes
+    said = notes(
+        sampler,
+        find_scheduler(request.scheduler),
+        steps=request.steps,
+        options=sampler_options(request),
+        spacing=schedule_options(request),
+    )
+    unguided = request.cfg_scale == 1 and not sampler.paired
+    if unguided and request.negative_prompt:
+        said.append("without guidance (cfg_scale 1) the negative prompt has no effect")
+    if request.variation_seed is not None and not request.variation_strength:
+        said.append("variation_seed has no effect without variation_strength")
+    if request.ensd and not (sampler.stochastic and not sampler.brownian):
+        said.append(f"{sampler.name} draws no noise on the way: ensd has no effect")
+    if unguided:
+        idle = {name: getattr(request, name) for name in ("skip_early_cfg", "ngms", "cfg_rescale")}
+        said += [f"without guidance {name} has no effect" for name, value in idle.items() if value]
+    return said
 
 
 @dataclass(slots=True)
@@ -118,15 +135,18 @@ class _Run:
     request: ResolvedRequest
     job: Job
     unfinished: Unfinished
+    wording: Wording
     done: int = 0  # pictures on disk
     previewing: bool = True
+    said: set[str] = field(default_factory=set)  # notes that are not said again
+    embeddings: tuple[UsedModel, ...] = ()  # of the pictures of the moment
     began: float = field(default_factory=time.monotonic)
 
     def started(self) -> Event:
         request, fitting = self.request, self.fitting
         told = {
             "images": request.count,
-            "steps": self._course(range(1)).steps,
+            "steps": self._course(self.request, range(1)).steps,
             "width": request.width,
             "height": request.height,
             "model": fitting.model.card.name,
@@ -138,15 +158,15 @@ class _Run:
     def next_batch(self) -> Iterator[Event]:
         """Sample as many pictures as the plan takes at a time, and finish them one by one."""
         fitting = self.fitting
-        batch = range(self.done, min(self.done + fitting.plan.batch, self.request.count))
+        request, batch = self._next_pictures()
         began = time.monotonic()
         try:
-            latents = yield from self._sampled(batch)
+            latents = yield from self._sampled(request, batch)
         except OutOfMemory as error:
             fitting.shrink(error, fitting.plan.smaller_sampling())
             yield from fitting.drain()
             return
-        recipes = [self.recipe(image) for image in batch]
+        recipes = [self.recipe(request, image) for image in batch]
         for latent, recipe in zip(latents, recipes, strict=True):
             if (note := save_or_say(self.unfinished, latent, recipe)) is not None:
                 fitting.notes.append(note)
@@ -154,37 +174,58 @@ class _Run:
             yield from self._finished(latent, recipe, began)
             self.done, began = self.done + 1, time.monotonic()
 
-    def _sampled(self, batch: range) -> Generator[Event, None, Tensor]:
+    def _next_pictures(self) -> tuple[ResolvedRequest, range]:
+        """The next pictures of one wording, and the request with that wording."""
+        first, most = self.done, min(self.done + self.fitting.plan.batch, self.request.count)
+        request, said = self.wording.of_picture(self.request, first)
+        self._note(said)
+        end = first + 1
+        while end < most and self.wording.of_picture(self.request, end)[0] == request:
+            end += 1
+        return request, range(first, end)
+
+    def _note(self, said: list[str]) -> None:
+        """Tell the user once of what stays the same from picture to picture."""
+        self.fitting.notes += [text for text in said if text not in self.said]
+        self.said.update(said)
+
+    def _sampled(self, request: ResolvedRequest, batch: range) -> Generator[Event, None, Tensor]:
         fitting = self.fitting
-        course, device = self._course(batch), fitting.engine.device
-        denoise = fitting.engine.denoiser(
-            fitting.model,
-            self.request,
-            plan=fitting.plan,
+        engine, model = fitting.engine, fitting.model
+        course = self._course(request, batch)
+        texts = request.prompt, request.negative_prompt
+        words, self.embeddings = self.job.shelf.words(
+            texts, model.text.width, lambda text: self._note([text])
+        )
+        frame = Frame(
+            table=engine.table(model, request),
             batch=len(batch),
+            split=fitting.plan.split_guidance,
+        )
+        denoise = engine.denoiser(
+            model,
+            engine.script(model, request, words=words),
+            guidance_of(request, course.levels),
+            frame=frame,
             say=fitting.notes.append,
         )
-        empty = torch.zeros(1, 1, 1, 1, device=device.torch)
+        empty = torch.zeros(1, 1, 1, 1, device=engine.device.torch)
         began = time.monotonic()
-        with device.guard():
+        with engine.device.guard():
             for step in sample(denoise, course, empty):
                 yield from fitting.drain()
                 yield self._stepped(batch, step, time.monotonic() - began)
                 yield from self._preview(batch.start, step)
         return step.x
 
-    def _course(self, batch: range) -> Course:
-        fitting = self.fitting
+    def _course(self, request: ResolvedRequest, batch: range) -> Course:
         return course_of(
-            fitting.engine,
-            fitting.model,
-            self.request,
-            seeds=tuple(self._seed(image) for image in batch),
+            self.fitting.engine,
+            self.fitting.model,
+            request,
+            images=batch,
             check=lambda _estimate: self.job.check(),
         )
-
-    def _seed(self, image: int) -> int:
-        return (self.request.seed + image) % (MAX_SEED + 1)
 
     def _stepped(self, batch: range, step: Step, seconds: float) -> Event:
         number = step.index + 1
@@ -214,7 +255,7 @@ class _Run:
 
     def _finished(self, latent: Tensor, recipe: Recipe, began: float) -> Iterator[Event]:
         try:
-            yield from finish(self.fitting, latent, recipe, place=self.job.place, began=began)
+            yield from finish(self.fitting, latent, recipe, output=self.job.output, began=began)
         except (OutputError, OutOfMemory) as error:
             if self.unfinished.kept(recipe.image):
                 cure = "`darkroom recover` makes the picture from it, with -o elsewhere too."
@@ -222,7 +263,7 @@ class _Run:
             raise
         self.unfinished.done(recipe.image)
 
-    def recipe(self, image: int) -> Recipe:
+    def recipe(self, request: ResolvedRequest, image: int) -> Recipe:
         """What picture `image` is made of, with the plan of the moment."""
         fitting = self.fitting
         card, device = fitting.model.card, fitting.engine.device
@@ -230,10 +271,12 @@ class _Run:
         if device.kind == "cpu":
             plan["threads"] = torch.get_num_threads()
         return Recipe(
-            request=self.request,
+            request=request,
             image=image,
-            seed=self._seed(image),
-            models=(UsedModel(name=card.name, sha256=card.sha256),),
+            seed=seed_of(request, image),
+            variation_seed=variation_seed_of(request, image),
+            template=template_of(self.request, request),
+            models=(UsedModel(name=card.name, sha256=card.sha256), *self.embeddings),
             device=f"{device.kind} {str(device.dtype).removeprefix('torch.')}",
             plan=plan,
             versions=versions(),

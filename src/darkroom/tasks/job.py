@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from darkroom.core.errors import Cancelled
+from darkroom.engine.shelf import Shelf
 from darkroom.media.files import Place
+from darkroom.media.image import Saving
+from darkroom.tasks.wording import Wording
 
 PREVIEW_SHARE = 0.03  # of the running time, at most
 
@@ -34,15 +37,25 @@ class PreviewClock:
         self._spent += seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where pictures go, and as what."""
+
+    place: Place
+    saving: Saving
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One run of a request."""
 
     id: str
-    place: Place
+    output: Output
     unfinished: Path  # folder of this job for latents that are not pictures yet
     previews: Path | None  # file that shows the picture as it comes
     clock: PreviewClock
+    shelf: Shelf  # embeddings that prompts may name
+    wording: Wording = field(default_factory=Wording)  # styles and wildcards
     stop: Callable[[], bool] = bool  # whether the user wants to stop; bool() is False
 
     def check(self) -> None:

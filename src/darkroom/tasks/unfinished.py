@@ -1,4 +1,4 @@
-"""Finished latents that are not pictures yet, of a job that runs (`media.left_behind` has the rest)."""
+"""Finished latents of a running job that are not pictures yet (`media.left_behind`: the rest)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress

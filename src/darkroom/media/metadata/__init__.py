@@ -1,5 +1,7 @@
-"""The recipe in a picture's file."""
+"""What picture files say about how they were made: ours written, everybody's read."""
 
-from darkroom.media.metadata.recipe_chunk import read_recipe, recipe_chunk
+from darkroom.media.metadata.found import Found, FoundModel
+from darkroom.media.metadata.ours import read_recipe
+from darkroom.media.metadata.readers import find
 
-__all__ = ["read_recipe", "recipe_chunk"]
+__all__ = ["Found", "FoundModel", "find", "read_recipe"]

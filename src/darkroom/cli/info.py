@@ -1,0 +1,143 @@
+"""`darkroom info`: how pictures were made, as their files tell it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from darkroom.cli.boundary import DONE, FAILED, Reply
+from darkroom.cli.options import JSON, pass_reply
+from darkroom.core.errors import BadFile, NoMetadata, StudioError, printable
+from darkroom.core.recipe import Recipe
+from darkroom.core.request import ImageRequest
+from darkroom.media.metadata import Found, find
+
+_PICTURES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".tif", ".tiff", ".heic", ".heif"}
+)
+
+
+@click.command()
+@click.argument(
+    "files",
+    nargs=-1,
+    required=True,
+    metavar="FILE…",
+    type=click.Path(path_type=Path, allow_dash=True),
+)
+@JSON
+@pass_reply
+def info(reply: Reply, /, files: tuple[Path, ...]) -> int:
+    """Show how the pictures FILE… were made.
+
+    Read are the files of Darkroom, A1111, Forge, SD.Next, Civitai, NovelAI, InvokeAI, ComfyUI,
+    SwarmUI, Fooocus, Easy Diffusion and Draw Things; a .txt or .json beside a picture or by
+    itself; and a text from standard input, where FILE is -. Of a folder every picture in it is
+    shown.
+    """
+    if len(files) == 1 and not files[0].is_dir():
+        _show(reply, found_in(files[0]))
+        return DONE
+    rows = [_row(path) for path in _each(files)]
+    if reply.as_json:
+        reply.json([found.to_json() | row if found else row for row, found in rows])
+    else:
+        for row, found in rows:
+            _show_row(reply, row, found)
+    return DONE if all(found for _, found in rows) else FAILED
+
+
+def _each(files: tuple[Path, ...]) -> Iterator[Path]:
+    """The files, and the pictures in the folders, by name."""
+    for path in files:
+        if not path.is_dir():
+            yield path
+            continue
+        try:
+            names = sorted(path.iterdir())
+        except OSError as error:
+            raise BadFile(f"the folder {path} cannot be read: {error.strerror}") from None
+        yield from (name for name in names if name.suffix.lower() in _PICTURES)
+
+
+def found_in(path: Path) -> Found:
+    """How the picture at `path` was made; NoMetadata when it says nothing."""
+    found = find(path)
+    if found is None:
+        where = "standard input" if str(path) == "-" else str(path)
+        raise NoMetadata(
+            f"{where} says nothing about how it was made",
+            hint="Sites and chat programs remove it from pictures; ask for the original file.",
+        )
+    return found
+
+
+def _row(path: Path) -> tuple[dict[str, Any], Found | None]:
+    """A file with what was found in it, or with what was wrong."""
+    row: dict[str, Any] = {"file": str(path)}
+    try:
+        return row, found_in(path)
+    except StudioError as error:
+        told = {"error": type(error).__name__, "text": str(error), "hint": error.hint}
+        return row | told, None
+
+
+def _show_row(reply: Reply, row: dict[str, Any], found: Found | None) -> None:
+    if found is None:
+        click.echo(printable(f"{row['text']}. {row['hint']}"), err=True)
+        return
+    click.echo(printable(row["file"]))
+    _show(reply, found)
+    click.echo()
+
+
+def _show(reply: Reply, found: Found) -> None:
+    if reply.as_json:
+        reply.json(found.to_json())
+        return
+    rows = _theirs(found) if found.recipe is None else _ours(found.recipe)
+    for title, value in rows:
+        click.echo(f"{printable(title):16} {printable(value)}")
+
+
+_ALWAYS = (
+    "prompt",
+    "negative_prompt",
+    "width",
+    "height",
+    "steps",
+    "sampler",
+    "scheduler",
+    "cfg_scale",
+)
+_ELSEWHERE = ("kind", "seed", "count", "model", "variation_seed", "dynamic_prompts")
+
+
+def _ours(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """What was asked for, the fields with their usual value left out, and what it ran on."""
+    if recipe.template is not None:
+        yield "template", recipe.template.prompt
+        yield "styles", ", ".join(recipe.template.styles)
+    for name, value in recipe.request.model_dump(exclude=set(_ELSEWHERE)).items():
+        if name in _ALWAYS or value != ImageRequest.model_fields[name].default:
+            yield name.replace("_", " "), str(value)
+    yield "seed", str(recipe.seed)
+    if recipe.variation_seed is not None:
+        yield "variation seed", str(recipe.variation_seed)
+    yield from ((used.role, f"{used.name} ({used.sha256[:10]})") for used in recipe.models)
+    yield "device", recipe.device
+    yield "versions", ", ".join(f"{name} {text}" for name, text in recipe.versions.items())
+
+
+def _theirs(found: Found) -> Iterator[tuple[str, str]]:
+    yield "made with", found.source
+    yield "prompt", found.prompt
+    yield "negative prompt", found.negative_prompt
+    yield from found.settings.items()
+    for each in found.models:
+        more = [each.hash or "", f"weight {each.weight:g}" if each.weight is not None else ""]
+        told = ", ".join(filter(None, more))
+        yield each.role, f"{each.name} ({told})" if told else each.name
+    for text in found.left_out:
+        yield "not used here", text

@@ -1,0 +1,60 @@
+"""The prompt grammar: text in, plain data out; nothing here knows a network, a token or a tensor.
+
+    template ─ expand ─► prompt ─ apply_styles, without_comments, networks ─► text
+    text ─ parts ─► [Part] ─ schedule ─► [Stage] ─ attention ─► [Piece]
+
+Every function takes any text and is linear in its length. What A1111 would crash on, and what is no
+grammar, is literal text. Prompts of ComfyUI and InvokeAI become ours first (`DIALECTS`).
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from darkroom.core.prompt.attention import Piece, attention
+from darkroom.core.prompt.comfyui import comfyui_pieces, from_comfyui
+from darkroom.core.prompt.comments import without_comments
+from darkroom.core.prompt.composition import Part, parts
+from darkroom.core.prompt.dynamic import Expanded, expand, wildcard_names
+from darkroom.core.prompt.invokeai import from_invokeai
+from darkroom.core.prompt.networks import Network, networks
+from darkroom.core.prompt.render import render
+from darkroom.core.prompt.schedule import Stage, schedule
+from darkroom.core.prompt.styles import (
+    Style,
+    apply_styles,
+    find_styles,
+    read_styles,
+    read_styles_file,
+)
+from darkroom.core.prompt.wildcards import Wildcards
+
+DIALECTS: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {"a1111": str, "comfyui": from_comfyui, "invokeai": from_invokeai}
+)
+"""Functions that make a prompt of ours of a prompt for another program."""
+
+__all__ = [
+    "DIALECTS",
+    "Expanded",
+    "Network",
+    "Part",
+    "Piece",
+    "Stage",
+    "Style",
+    "Wildcards",
+    "apply_styles",
+    "attention",
+    "comfyui_pieces",
+    "expand",
+    "find_styles",
+    "from_comfyui",
+    "from_invokeai",
+    "networks",
+    "parts",
+    "read_styles",
+    "read_styles_file",
+    "render",
+    "schedule",
+    "wildcard_names",
+    "without_comments",
+]

@@ -1,0 +1,33 @@
+"""What the user's files give to prompts: styles, wildcards, embeddings; no torch."""
+
+from pathlib import Path
+
+from darkroom.core.prompt import Style, Wildcards, read_styles_file
+from darkroom.core.settings import Settings
+from darkroom.library.walk import files_below
+
+EMBEDDINGS = (".safetensors", ".pt", ".bin")
+
+
+def styles_of(settings: Settings) -> dict[str, Style]:
+    """Styles by name; of a name in two files the first counts."""
+    own = settings.data_dir / "styles.csv"
+    found: dict[str, Style] = {}
+    for path in (*settings.styles_files, *([own] if own.exists() else [])):
+        found = read_styles_file(path) | found
+    return found
+
+
+def wildcards_of(settings: Settings) -> Wildcards:
+    """The lists for `__name__`."""
+    own = settings.data_dir / "wildcards"
+    return Wildcards.of((*settings.wildcards_dirs, *([own] if own.is_dir() else [])))
+
+
+def embeddings_of(settings: Settings) -> dict[str, Path]:
+    """Embedding files by the word for them: the file's name without its extension."""
+    folders = (*settings.embeddings_dirs, settings.data_dir / "embeddings")
+    found: dict[str, Path] = {}
+    for _folder, path in files_below(folders, EMBEDDINGS, {}):
+        found.setdefault(path.stem, path)
+    return found

@@ -1,0 +1,180 @@
+"""What was found in a file: the same shape whatever program wrote it."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from darkroom.core.recipe import Recipe
+from darkroom.media.metadata.fields import request_fields
+
+Program = Literal[
+    "darkroom", "a1111", "forge", "sdnext", "civitai", "novelai", "invokeai", "comfyui", "swarmui",
+    "fooocus", "easydiffusion", "drawthings",
+]  # fmt: skip
+_HASH = re.compile(r"(?:0x)?([0-9a-fA-F]{6,64})")
+_CHANGE_PIXELS = ("Old prompt editing timelines",)
+_MAX_NAME = 400  # characters of a model's name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundModel:
+    """A weight file that took part, by the name its program gave it; never a path."""
+
+    role: str  # checkpoint, refiner, vae, lora, embedding, hypernetwork, …
+    name: str
+    hash: str | None = None  # hexadecimal, as long as the program writes it
+    weight: float | None = None
+
+    @classmethod
+    def of(
+        cls, role: str, name: object, *, hash: object = None, weight: object = None
+    ) -> "FoundModel":
+        """Clean what a stranger's file says: folders go, and so does a hash that is none."""
+        digest = _HASH.fullmatch(hash) if isinstance(hash, str) else None
+        return cls(
+            role=role,
+            name=base_name(str(name)),
+            hash=digest[1].lower() if digest else None,
+            weight=number(weight),
+        )
+
+    def to_json(self) -> dict[str, str | float]:
+        """Only what is known."""
+        known = {"role": self.role, "name": self.name, "hash": self.hash, "weight": self.weight}
+        return {key: value for key, value in known.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """How a picture was made.
+
+    `settings` have the names that A1111 gives them, where it has one, and the values as the program
+    wrote them, as text. `recipe` is there for our own files only.
+    """
+
+    source: Program
+    prompt: str = ""
+    negative_prompt: str = ""
+    settings: Mapping[str, str]
+    models: tuple[FoundModel, ...] = ()
+    remarks: tuple[str, ...] = ()  # what a reader had to leave out, in words
+    implied: Mapping[str, Any] | None = None  # what A1111 adds to its own texts on reading
+    recipe: Recipe | None = None
+
+    @property
+    def checkpoint(self) -> FoundModel | None:
+        """The model that made the picture, where the file names it."""
+        return next((each for each in self.models if each.role == "checkpoint"), None)
+
+    def fields(self) -> dict[str, Any]:
+        """What `ImageRequest.parse` takes of it: all but the model, which is to be looked up."""
+        if self.recipe is not None:
+            return self.recipe.again().model_dump(exclude={"model"})
+        return request_fields(self.prompt, self.negative_prompt, self._asked())[0]
+
+    @property
+    def left_out(self) -> list[str]:
+        """What has no counterpart in our request, in words."""
+        if self.recipe is not None:
+            return []
+        _, unmapped = request_fields(self.prompt, self.negative_prompt, self._asked())
+        said = {*self.settings.values(), *map(base_name, self.settings.values())}
+        loose = [
+            f"{each.role} {each.name!r}" + (f" (weight {each.weight:g})" if each.weight else "")
+            for each in self.models
+            if each.role != "checkpoint"
+            and each.name not in said
+            and f":{each.name}:" not in self.prompt
+        ]
+        return [*unmapped, *loose, *self.remarks]
+
+    def _asked(self) -> dict[str, str]:
+        """The settings, with those that A1111 leaves unsaid and that change pixels.
+
+        Its noise comes from the graphics card, which is almost always NVIDIA's.
+        """
+        implied = self.implied or {}
+        more = {"RNG": "NV"} if implied.get("RNG") == "GPU" else {}
+        more |= {key: str(implied[key]) for key in _CHANGE_PIXELS if key in implied}
+        return {**self.settings, **more}
+
+    def to_json(self) -> dict[str, Any]:
+        """What `darkroom info --json` prints."""
+        shown: dict[str, Any] = {
+            "prompt": self.prompt,
+            "negative_prompt": self.negative_prompt,
+            "settings": {**self.settings, **dict(split_sizes(self.settings))},
+            "models": [each.to_json() for each in self.models],
+            "source": self.source,
+        }
+        if self.recipe is not None:
+            return shown | self.recipe.model_dump(mode="json", exclude={"models"})
+        if self.implied is not None:
+            shown["implied"] = dict(self.implied)
+        return shown | {"request": self.fields(), "left_out": self.left_out}
+
+
+def split_sizes(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """A1111's other names for sizes: "Size: 512x768" is also "Size-1" and "Size-2"."""
+    for key, value in settings.items():
+        if len(value) < 30 and (size := re.fullmatch(r"(\d+)x(\d+)", value)):
+            yield f"{key}-1", size[1]
+            yield f"{key}-2", size[2]
+
+
+def base_name(name: str) -> str:
+    """The name of a file without its folders, of whatever system."""
+    return re.split(r"[\\/]", name[:4096].rstrip("\\/"))[-1].strip()[:_MAX_NAME]
+
+
+def number(value: object) -> float | None:
+    """A finite number, also where it is written as text; else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if abs(found) < 1e300 else None
+
+
+def as_text(value: object) -> str:
+    """A JSON value as a setting's text."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def renamed(document: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
+    """The settings of `document` by A1111's names; `names` maps its keys, nested ones by dots.
+
+    What is empty, null or false is left out, as A1111 does.
+    """
+    settings: dict[str, str] = {}
+    for key, name in names.items():
+        value = at(document, key)
+        if value is not None and value is not False and value not in ("", [], {}):
+            settings.setdefault(name, as_text(value))
+    if {"Width", "Height"} <= settings.keys():
+        settings["Size"] = f"{settings.pop('Width')}x{settings.pop('Height')}"
+    return settings
+
+
+def at(document: object, path: str) -> Any:
+    """The value at a dotted path; None where there is none."""
+    for key in path.split("."):
+        if not isinstance(document, Mapping):
+            return None
+        document = document.get(key)
+    return document
+
+
+def text_at(document: object, *paths: str) -> str:
+    """The first text among the values at `paths`; empty when there is none."""
+    values = (at(document, path) for path in paths)
+    return next((value for value in values if isinstance(value, str) and value), "")
+
+
+def dicts(value: object) -> list[dict[str, Any]]:
+    """The objects in a list; nothing when it is no list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -1,0 +1,148 @@
+"""A1111's infotext as tables: which key is which field of ours, in the order it writes them.
+
+A new field of the request is a row of ROWS; a row whose field the request does not have is passed
+over. A field that has its default is not written, as A1111 does it, unless its row says `always`.
+Names are facts of A1111 1.10.1, Forge and SD.Next.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+_BOOLS = {"true": True, "false": False, "1": True, "0": False}
+
+
+def whole(text: str) -> int:
+    """A whole number, also when it is written as 20.0."""
+    return int(text.removesuffix(".0"))
+
+
+def switch(text: str) -> bool:
+    """Yes or no, in Python's spelling or JSON's."""
+    if text.lower() not in _BOOLS:
+        raise ValueError(text)
+    return _BOOLS[text.lower()]
+
+
+def plain(value: Any) -> str:
+    """A value as A1111 writes it: 7 for 7.0, nothing else rounded; 0 for a side that is open."""
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        return str(int(value))
+    return "0" if value is None else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One key; two fields are written as "512x768"."""
+
+    key: str
+    fields: tuple[str, ...]
+    read: Callable[[str], object] = str  # raises ValueError
+    write: Callable[[Any], str] = plain
+    always: bool = False
+    aliases: tuple[str, ...] = ()  # what other programs call it
+
+
+ROWS: tuple[Row, ...] = (
+    Row("Steps", ("steps",), whole, always=True),
+    Row("Sampler", ("sampler",), always=True, aliases=("KSampler",)),
+    Row("Schedule type", ("scheduler",), always=True, aliases=("Schedule",)),
+    Row("CFG scale", ("cfg_scale",), float, always=True),
+    Row("Image CFG scale", ("image_cfg_scale",), float),
+    Row("Seed", ("seed",), whole, always=True),
+    Row("Size", ("width", "height"), whole, always=True),
+    Row("Model hash", ("model_hash",)),
+    Row("Model", ("model_name",)),
+    Row("Variation seed", ("variation_seed",), whole),
+    Row("Variation seed strength", ("variation_strength",), float, aliases=("Variation strength",)),
+    Row("Seed resize from", ("seed_resize_width", "seed_resize_height"), whole),
+    Row("Denoising strength", ("denoising_strength",), float),
+    Row("Clip skip", ("clip_skip",), whole, aliases=("CLiP-skip", "CLIP skip")),
+    Row("ENSD", ("ensd",), whole),
+    # A1111 leaves GPU out; ours is always said, for its default is another.
+    Row("RNG", ("rng",), str.lower, str.upper, always=True),
+    Row("Tiling", ("tiling",), switch),
+    Row("TI hashes", ("embedding_hashes",)),
+    Row("Emphasis", ("emphasis",)),
+    Row("NGMS", ("ngms",), float),
+    Row("Skip Early CFG", ("skip_early_cfg",), float),
+    Row("CFG rescale", ("cfg_rescale",), float, aliases=("CFG Rescale",)),
+    Row("Guidance start", ("guidance_start",), float),
+    Row("Guidance end", ("guidance_end",), float, aliases=("CFG end",)),
+    Row("Eta", ("eta",), float, aliases=("Eta DDIM",)),
+    Row("Sigma churn", ("s_churn",), float),
+    Row("Sigma tmin", ("s_tmin",), float),
+    Row("Sigma tmax", ("s_tmax",), float),
+    Row("Sigma noise", ("s_noise",), float),
+    Row("Schedule min sigma", ("sigma_min",), float),
+    Row("Schedule max sigma", ("sigma_max",), float),
+    Row("Schedule rho", ("rho",), float),
+    Row("Discard penultimate sigma", ("discard_penultimate",), switch),
+    Row("SGM noise multiplier", ("sgm_noise",), switch),
+    Row("Beta schedule alpha", ("beta_alpha",), float, aliases=("Beta scheduler alpha",)),
+    Row("Beta schedule beta", ("beta_beta",), float, aliases=("Beta scheduler beta",)),
+    Row("UniPC variant", ("unipc_variant",)),
+    Row("UniPC skip type", ("unipc_skip_type",)),
+    Row("UniPC order", ("unipc_order",), whole),
+    Row("UniPC lower order final", ("unipc_lower_order_final",), switch),
+    Row("Old prompt editing timelines", ("old_prompt_editing",), switch),
+    Row("Template", ("template",)),
+    Row("Negative Template", ("negative_template",)),
+    Row("Version", ("version",)),
+)
+
+# Our own keys, for prompts that A1111's form cannot hold, such as one with a line that starts with
+# "Negative prompt:". A1111 passes them over.
+EXACT = {"Exact prompt": "prompt", "Exact negative prompt": "negative_prompt"}
+
+# What tells about a picture and asks for nothing: not worth a word when it is left out.
+INFORMATION = frozenset({
+    "Model", "Model hash", "VAE hash", "Lora hashes", "TI hashes", "Hashes", "Version", "App",
+    "Parser", "Pipeline", "Operations", "Scheduler", "Created Date", "Date", "User", "Batch",
+    "Index", "Civitai resources", "Civitai metadata", "Template", "Negative Template",
+    "Time taken", "Init image hash",
+    "Metadata scheme", "Original prompt", "Software", "Signature", "Used embeddings", "Backend",
+    "Workflow", "Prompt expansion", "Generation time", "Mode", "Style prompt",
+    "LoRA networks", "LoRA hashes", "Lora weights", "Scene", "Random device", "Model name",
+})  # fmt: skip
+
+# Keys besides ROWS and INFORMATION that a line of parameters may start with.
+MORE_KEYS = frozenset({
+    "Hires upscale", "Hires upscaler", "Hires steps", "Hires resize", "Hires prompt",
+    "Hires negative prompt", "Hires sampler", "Hires schedule type", "Hires checkpoint",
+    "Hires CFG Scale", "Hires Module 1", "Refiner switch at", "Face restoration",
+    "Conditional mask weight", "Mask blur", "Mask mode", "Masked content", "Inpaint area",
+    "Masked area padding", "Token merging ratio", "Token merging ratio hr", "Noise multiplier",
+    "Extra noise", "Noise Schedule", "Pad conds", "First pass size", "Distilled CFG Scale",
+    "Diffusion in Low Bits", "Module 1", "Module 2", "Module 3", "ControlNet 0", "ControlNet 1",
+    "ADetailer model", "ADetailer confidence", "VAE", "Refiner", "FP8 weight", "KSampler",
+    "Schedule", "Guidance",
+    "CFG end", "Sampler sigma", "Sampler spacing", "Sharpness", "ADM Guidance", "Performance",
+    "Downcast alphas_cumprod", "Refiner switch by sampling steps", "Image CFG scale", "Network",
+})  # fmt: skip
+
+# What A1111 reads into a text that does not say it; `implied.py` has the rules besides.
+IMPLIED: dict[str, object] = {
+    "Clip skip": "1",
+    "Hires resize-1": 0,
+    "Hires resize-2": 0,
+    "Hires sampler": "Use same sampler",
+    "Hires schedule type": "Use same scheduler",
+    "Hires checkpoint": "Use same checkpoint",
+    "Hires prompt": "",
+    "Hires negative prompt": "",
+    "Mask mode": "Inpaint masked",
+    "Masked content": "original",
+    "Inpaint area": "Whole picture",
+    "Masked area padding": 32,
+    "RNG": "GPU",
+    "Schedule type": "Automatic",
+    "Schedule max sigma": 0,
+    "Schedule min sigma": 0,
+    "Schedule rho": 0,
+    "VAE Encoder": "Full",
+    "VAE Decoder": "Full",
+    "FP8 weight": "Disable",
+    "Refiner switch by sampling steps": False,
+}
