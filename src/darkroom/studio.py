@@ -78,7 +78,8 @@ class Studio:
                 hint="Picture.save writes one to a file.",
             )
         # Nobody could see a preview, and what is read back shall lose nothing.
-        ours = {"preview_seconds": 0, "image_format": "png", "image_metadata": True}
+        ours = {"image_format": "png", "image_metadata": True, "image_stealth": False}
+        ours["preview_seconds"] = 0
         self._worker = Worker(Configured.load_here(settings | ours).values)
 
     def txt2img(self, prompt: str, **fields: Any) -> Picture:

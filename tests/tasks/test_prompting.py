@@ -286,3 +286,97 @@ def test_and_without_guidance_still_leads_away_from_the_negative_prompt(make):
 def test_a_scale_below_one_goes_towards_the_negative_prompt(make):
     away = picture(make, "red", negative_prompt="blue", cfg_scale=0)
     assert np.abs(away.astype(int) - picture(make, "blue", cfg_scale=1)).max() <= 1
+
+
+# ---- what has no effect is said, and only that ------------------------------------------------------
+
+SAMPLERS = ["Euler", "Euler a", "DDIM", "DPM++ 2M SDE", "Restart", "UniPC", "DPM fast"]
+FIELDS = [
+    {"eta": 0.5},
+    {"s_churn": 5},
+    {"s_noise": 1.5},
+    {"ensd": 31337},
+    {"scheduler": "Simple"},
+    {"sigma_min": 0.5},
+    {"rho": 3},
+    {"unipc_order": 2},
+    {"beta_alpha": 0.9},
+    {"sgm_noise": True},
+    {"discard_penultimate": True},
+    {"guidance_end": 0.5},
+    {"cfg_rescale": 0.5},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_setting_changes_the_picture_or_is_said_to_have_no_effect(make, sampler):
+    (base,), _, said = make(sampler=sampler, steps=5)
+    assert not any("no effect" in text for text in said)
+    for fields in FIELDS:
+        (pixels,), _, said = make(sampler=sampler, steps=5, **fields)
+        silent = any("no effect" in text for text in said)
+        assert same(pixels, base) == silent, (sampler, fields, said)
+
+
+def test_ensd_with_noise_that_an_option_adds_is_not_said_to_have_no_effect(make):
+    for fields in ({"sampler": "DDIM", "eta": 1}, {"sampler": "Euler", "s_churn": 5}):
+        base = picture(make, **fields)
+        (pixels,), _, said = make(ensd=31337, **fields)
+        assert said == []
+        assert not same(pixels, base)
+
+
+def test_a_network_tag_is_no_text_and_is_kept_in_the_recipe(make):
+    (pixels,), (recipe,), said = make("red <lora:gone:0.8>")
+    assert same(pixels, picture(make, "red"))
+    assert recipe.request.prompt == "red <lora:gone:0.8>"
+    assert said == ["<lora:gone> has no effect: lora files are not run yet"]
+
+
+def test_guidance_windows_hold_whatever_the_sampler_makes_of_the_levels(make):
+    for fields in ({"sampler": "DPM adaptive"}, {"sampler": "Euler", "s_churn": 5}):
+        guided, plain = picture(make, **fields), picture(make, cfg_scale=1, **fields)
+        late = picture(make, guidance_start=0.05, **fields)
+        assert not same(late, plain)
+        assert not same(late, guided)
+
+
+def test_a_schedule_that_would_rise_is_refused(worker, ask, tmp_path):
+    for fields in ({"sigma_min": 20}, {"sigma_max": 0.01}):
+        events = list(worker.run(ask(scheduler="Karras", **fields), output=tmp_path))
+        assert "would go up" in events[-1].data["text"]
+
+
+@pytest.mark.parametrize("prompt", ["(<cat-toy>:1.2)", "[<cat-toy>:red:2]", "a <cat-toy> red"])
+def test_an_embedding_is_found_inside_brackets(worker, make, folder, prompt):
+    path = folder / "data" / "embeddings" / "<cat-toy>.safetensors"
+    width = worker.engine.model(worker.library.find("tiny")).text.width
+    save_file({"emb_params": torch.randn(2, width)}, path)
+    try:
+        _, (recipe,), said = make(prompt)
+    finally:
+        path.unlink()
+    assert said == []
+    assert [used.name for used in recipe.used("embedding")] == ["<cat-toy>"]
+
+
+def test_redo_says_first_that_an_embedding_is_another_or_new(worker, make, embedding, tmp_path):
+    width = worker.engine.model(worker.library.find("tiny")).text.width
+    embedding(width)
+    _, (recipe,), _ = make(negative_prompt="easyneg")
+
+    def told():
+        events = list(worker.run(recipe.again(), output=tmp_path / "again", like=recipe))
+        return [e.data["text"] for e in events if e.kind == "warning"]
+
+    assert told() == []
+    path = embedding(width, count=3)
+    assert ["embedding 'easyneg'" in text for text in told()] == [True]
+    path.unlink()
+    assert ["none now" in text for text in told()] == [True]
+
+
+def test_a_weight_beyond_all_numbers_is_named(worker, ask, tmp_path):
+    events = list(worker.run(ask(prompt="(a:" + "9" * 300 + ")"), output=tmp_path))
+    assert "a weight of" in events[-1].data["text"]

@@ -11,14 +11,13 @@ from darkroom.cli.options import JSON, OUTPUT, SETTING_FLAGS, flags, given, pass
 from darkroom.cli.running import run
 from darkroom.core.errors import BadRequest, UnknownName
 from darkroom.core.model import ModelCard
-from darkroom.core.recipe import Recipe
 from darkroom.core.request import ImageRequest
 from darkroom.core.settings import Configured, Settings
 from darkroom.library.models import Library
-from darkroom.library.prompts import embeddings_of
 from darkroom.media.metadata import Found, FoundModel
 
 CHANGES = ("seed", "count", "model")  # the fields that have a flag of their own
+PROMPTS = frozenset({"prompt", "negative_prompt"})
 
 
 @click.command()
@@ -29,7 +28,8 @@ CHANGES = ("seed", "count", "model")  # the fields that have a flag of their own
     "changes",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Change any other field of the request, such as cfg_scale=9; may be given again.",
+    help="Change any other field of the request, such as cfg_scale=9; may be given again."
+    " Without a value the field is left open.",
 )
 @OUTPUT
 @JSON
@@ -45,22 +45,19 @@ def redo(
     counterpart here. The new picture never replaces the old one.
     """
     found = found_in(file)
-    asked = given({name: values.pop(name) for name in CHANGES}) | _changes(changes)
+    asked = _changes(changes) | given({name: values.pop(name) for name in CHANGES})
     settings = Configured.load_here(given(values)).values
     library = Library.of(settings)
     model = asked.get("model") or _model(found, library, reply)
     request = ImageRequest.parse(found.fields() | {"model": model} | asked)
-    if found.recipe is None:
-        for text in found.left_out:
-            reply.note(f"not used: {text}")
-    else:
-        _compare_embeddings(found.recipe, settings, reply)
+    for text in found.left_out:
+        reply.note(f"not used: {text}")
     run(request, settings, output=output, reply=reply, like=found.recipe)
 
 
-def _changes(words: tuple[str, ...]) -> dict[str, str]:
-    """`NAME=VALUE`, each a field of the request."""
-    found = {}
+def _changes(words: tuple[str, ...]) -> dict[str, Any]:
+    """`NAME=VALUE`, each a field of the request; without a value it is left open again."""
+    found: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
         name = name.strip().replace("-", "_")
@@ -68,7 +65,13 @@ def _changes(words: tuple[str, ...]) -> dict[str, str]:
             raise BadRequest(f"--set {word!r} has no value", hint="Write --set cfg_scale=9.")
         if name not in ImageRequest.model_fields:
             raise UnknownName("field", name, ImageRequest.model_fields)
-        found[name] = value
+        default = ImageRequest.model_fields[name].default
+        if isinstance(default, tuple):
+            found[name] = tuple(filter(None, map(str.strip, value.split(","))))
+        else:
+            found[name] = value if value or name in PROMPTS else default
+    if PROMPTS.intersection(found):  # they are the user's own words now
+        found.setdefault("dynamic_prompts", True)
     return found
 
 
@@ -100,11 +103,3 @@ def _another(used: FoundModel, card: ModelCard) -> str:
         f"the model {used.name!r} here is another file than the one that made this picture;"
         " the result will differ"
     )
-
-
-def _compare_embeddings(recipe: Recipe, settings: Settings, reply: Reply) -> None:
-    """Say which embeddings of the picture are not here."""
-    here = embeddings_of(settings)
-    for used in recipe.used("embedding"):
-        if used.name not in here:
-            reply.note(f"the embedding {used.name!r} is not here: it will be read as words")

@@ -59,6 +59,12 @@ class Recipe(Frozen):
     def differences(self, now: "Recipe") -> list[str]:
         """What `now`, a recipe of the same picture, runs on that this one did not, in words."""
         pairs: dict[str, tuple[object, object]] = {"device": (self.device, now.device)}
+        before, after = (
+            {m.name: m.sha256[:10] for m in one.used("embedding")} for one in (self, now)
+        )
+        pairs |= {
+            f"embedding {name!r}": (before.get(name), after.get(name)) for name in before | after
+        }
         pairs |= {
             f"version of {name}": (self.versions.get(name), now.versions.get(name))
             for name in self.versions | now.versions

@@ -20,7 +20,8 @@ from pydantic import (
 )
 
 from darkroom.core.errors import BadRequest, shorten
-from darkroom.core.sampler_table import AUTOMATIC, find_sampler, find_scheduler
+from darkroom.core.sampler_options import BOUNDS
+from darkroom.core.sampler_table import AUTOMATIC, MAX_NAME, find_sampler, find_scheduler, fold
 
 MAX_PROMPT = 1_000_000  # characters
 MAX_SEED = 2**64 - 1
@@ -43,7 +44,7 @@ Scale = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Prompt = Annotated[str, Field(max_length=MAX_PROMPT)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Amount = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+Level = Annotated[float, Field(ge=0, le=1e4, allow_inf_nan=False)]  # of noise
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
 Rng = Literal["cpu", "nv", "gpu"]
 
@@ -164,28 +165,43 @@ class ImageRequest(Frozen):
         description="Added to the seed for noise drawn on the way (eta noise seed delta).",
         json_schema_extra=_in("noise"),
     )
-    eta: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = Field(
+    eta: float | None = Field(
         None,
+        ge=BOUNDS["eta"][0],
+        le=BOUNDS["eta"][1],
+        allow_inf_nan=False,
         description="How much noise a sampler adds on the way.  [default: the sampler's own]",
         json_schema_extra=_in("sampler", 0.1),
     )
-    s_churn: Amount | None = Field(
+    s_churn: float | None = Field(
         None,
+        ge=BOUNDS["s_churn"][0],
+        le=BOUNDS["s_churn"][1],
+        allow_inf_nan=False,
         description="Noise added and removed in each step.  [default: 0]",
         json_schema_extra=_in("sampler", 1),
     )
-    s_tmin: Amount | None = Field(
+    s_tmin: float | None = Field(
         None,
+        ge=BOUNDS["s_tmin"][0],
+        le=BOUNDS["s_tmin"][1],
+        allow_inf_nan=False,
         description="Lowest noise level at which s_churn acts.  [default: 0]",
         json_schema_extra=_in("sampler", 0.1),
     )
-    s_tmax: Amount | None = Field(
+    s_tmax: float | None = Field(
         None,
-        description="Highest noise level at which s_churn acts; 0 for none.  [default: none]",
+        ge=BOUNDS["s_tmax"][0],
+        le=BOUNDS["s_tmax"][1],
+        allow_inf_nan=False,
+        description="Highest noise level at which s_churn acts; 0 for no limit.  [default: 0]",
         json_schema_extra=_in("sampler", 1),
     )
-    s_noise: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] | None = Field(
+    s_noise: float | None = Field(
         None,
+        ge=BOUNDS["s_noise"][0],
+        le=BOUNDS["s_noise"][1],
+        allow_inf_nan=False,
         description="Scale of the noise added on the way.  [default: 1]",
         json_schema_extra=_in("sampler", 0.01),
     )
@@ -210,28 +226,43 @@ class ImageRequest(Frozen):
         description="How UniPC spaces its steps.  [default: time_uniform]",
         json_schema_extra=_in("schedule"),
     )
-    sigma_min: Amount | None = Field(
+    sigma_min: float | None = Field(
         None,
-        description="Lowest noise level of the schedule.  [default: the model's]",
+        ge=BOUNDS["sigma_min"][0],
+        le=BOUNDS["sigma_min"][1],
+        allow_inf_nan=False,
+        description="Lowest noise level of the schedule; 0 is the model's.  [default: 0]",
         json_schema_extra=_in("schedule", 0.01),
     )
-    sigma_max: Amount | None = Field(
+    sigma_max: float | None = Field(
         None,
-        description="Highest noise level of the schedule.  [default: the model's]",
+        ge=BOUNDS["sigma_max"][0],
+        le=BOUNDS["sigma_max"][1],
+        allow_inf_nan=False,
+        description="Highest noise level of the schedule; 0 is the model's.  [default: 0]",
         json_schema_extra=_in("schedule", 0.1),
     )
-    rho: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = Field(
+    rho: float | None = Field(
         None,
+        ge=BOUNDS["rho"][0],
+        le=BOUNDS["rho"][1],
+        allow_inf_nan=False,
         description="How the Karras and Polyexponential schedules bend.  [default: 7 and 1]",
         json_schema_extra=_in("schedule", 0.1),
     )
-    beta_alpha: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = Field(
+    beta_alpha: float | None = Field(
         None,
+        ge=BOUNDS["beta_alpha"][0],
+        le=BOUNDS["beta_alpha"][1],
+        allow_inf_nan=False,
         description="Shape of the Beta schedule at high noise.  [default: 0.6]",
         json_schema_extra=_in("schedule", 0.1),
     )
-    beta_beta: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = Field(
+    beta_beta: float | None = Field(
         None,
+        ge=BOUNDS["beta_beta"][0],
+        le=BOUNDS["beta_beta"][1],
+        allow_inf_nan=False,
         description="Shape of the Beta schedule at low noise.  [default: 0.6]",
         json_schema_extra=_in("schedule", 0.1),
     )
@@ -250,7 +281,7 @@ class ImageRequest(Frozen):
         description="Run the first part of the steps, this share of them, without guidance.",
         json_schema_extra=_in("guidance", 0.05),
     )
-    ngms: Amount = Field(
+    ngms: Level = Field(
         0.0,
         description="Below this noise level every other step runs without guidance (negative"
         " guidance minimum sigma).",
@@ -280,9 +311,16 @@ class ImageRequest(Frozen):
             return data
         sampler, scheduler = find_sampler(data["sampler"])
         found = {**data, "sampler": sampler.name}
-        if scheduler is not None and found.get("scheduler", AUTOMATIC) == AUTOMATIC:
+        asked = fold(str(found.get("scheduler", AUTOMATIC))[:MAX_NAME])
+        if scheduler is not None and asked == fold(AUTOMATIC):
             found["scheduler"] = scheduler.name
         return found
+
+    @field_validator("sigma_min", "sigma_max", "rho", "beta_alpha", "beta_beta", mode="before")
+    @classmethod
+    def _zero_is_open(cls, value: object) -> object:
+        """A1111 writes 0 for what the model or the schedule is to say."""
+        return None if value in (0, "0", "0.0") else value
 
     @field_validator("scheduler")
     @classmethod

@@ -5,7 +5,7 @@ None means: as the sampler or the schedule is by itself. Which of them takes an 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -62,7 +62,7 @@ class ScheduleOptions:
 Options = SamplerOptions | ScheduleOptions
 
 _LEVEL = (0.0, math.inf)
-_BOUNDS: dict[str, tuple[float, float]] = {  # inclusive
+BOUNDS: Mapping[str, tuple[float, float]] = {  # inclusive
     "eta": (0, 10),
     "s_churn": (0, 1e6),
     "s_tmin": _LEVEL,
@@ -73,7 +73,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {  # inclusive
     "atol": (1e-6, 1e3),
     "sigma_min": (1e-4, 1e4),
     "sigma_max": (1e-4, 1e4),
-    "rho": (0.01, 100),
+    "rho": (0.05, 100),  # below, the levels between pass what a number can be
     "beta_alpha": (0.01, 100),
     "beta_beta": (0.01, 100),
 }
@@ -106,7 +106,7 @@ def notes(
     """Sentences on everything that would silently have no effect, for text-to-image."""
     return [
         *_walk_notes(sampler, scheduler, steps),
-        *_sampler_notes(sampler, options or SamplerOptions()),
+        *_sampler_notes(sampler, options or SamplerOptions(), steps),
         *_schedule_notes(sampler, scheduler, spacing or ScheduleOptions()),
     ]
 
@@ -125,12 +125,27 @@ def _walk_notes(sampler: SamplerSpec, scheduler: SchedulerSpec, steps: int) -> I
         yield f"{name} restarts from {sampler.least_steps} steps on; with fewer it is Heun"
 
 
-def _sampler_notes(sampler: SamplerSpec, options: SamplerOptions) -> Iterator[str]:
+def _sampler_notes(sampler: SamplerSpec, options: SamplerOptions, steps: int) -> Iterator[str]:
+    silent = not adds_noise(sampler, options, steps=steps)
     for name, value in _effective(options).items():
         if name not in sampler.takes:
             yield f"{sampler.name} has no {name}: it has no effect"
         elif name in _CHURN and "s_churn" in sampler.takes and not options.s_churn:
             yield f"{sampler.name} adds no noise without s_churn: {name} {value:g} has no effect"
+        elif name == "s_noise" and silent:
+            yield f"{sampler.name} adds no noise on this way: s_noise has no effect"
+    if sampler.most_order is not None and (options.order or 0) > sampler.most_order:
+        yield f"{sampler.name} looks back {sampler.most_order} steps at most: order is that"
+
+
+def adds_noise(sampler: SamplerSpec, options: SamplerOptions, *, steps: int) -> bool:
+    """Whether the walk draws noise after its first one."""
+    if sampler.walk == "restart" and steps < sampler.least_steps:
+        return False
+    if "eta" in sampler.takes:
+        eta = float(sampler.stochastic) if options.eta is None else options.eta
+        return eta > 0
+    return bool(options.s_churn) if "s_churn" in sampler.takes else sampler.stochastic
 
 
 def _schedule_notes(
@@ -153,7 +168,7 @@ def _effective(options: Options) -> dict[str, object]:
 
 def _check(options: Options) -> None:
     for name, value in given(options).items():
-        low, high = _BOUNDS.get(name, (-math.inf, math.inf))
+        low, high = BOUNDS.get(name, (-math.inf, math.inf))
         if isinstance(value, int | float) and not low <= value <= high:
             raise BadRequest(
                 f"{name} {value:g} is out of range",

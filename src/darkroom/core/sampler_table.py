@@ -63,7 +63,13 @@ class SamplerSpec:
     paired: bool = False
     scale_divisor: float = 1.0
     ensd: bool = False  # A1111 writes "ENSD" down for it
+    most_order: int | None = None  # of those that take `order`: more of it is as much
     alone: bool = False  # its steps depend on the whole batch: give it one picture at a time
+
+    @property
+    def prompt_calls(self) -> int:
+        """Network calls that a step in a prompt counts for; A1111 doubles second-order samplers."""
+        return self.calls if self.walk in ("tail", "restart") else 1
 
     @property
     def spaces_itself(self) -> bool:
@@ -259,6 +265,7 @@ SAMPLERS: tuple[SamplerSpec, ...] = (
         spacing="unipc_steps",
         least_steps=2,
         takes=("order", "variant", "lower_order_final"),
+        most_order=6,
     ),
     SamplerSpec(
         name="LCM",
@@ -285,6 +292,7 @@ SAMPLERS: tuple[SamplerSpec, ...] = (
         aliases=("DEISMultistepScheduler",),
         order=3,
         takes=("order",),
+        most_order=4,
     ),
     SamplerSpec(
         name="DDPM",
@@ -302,6 +310,7 @@ SAMPLERS: tuple[SamplerSpec, ...] = (
         order=2,
         stochastic=True,
         takes=("order", "s_noise"),
+        most_order=3,
     ),
     SamplerSpec(
         name="SA-Solver",
@@ -312,6 +321,7 @@ SAMPLERS: tuple[SamplerSpec, ...] = (
         stochastic=True,
         brownian=True,
         takes=("eta", "order", "s_noise"),
+        most_order=4,
     ),
     SamplerSpec(
         name="Res Multistep",
@@ -521,12 +531,15 @@ def find_scheduler(name: str) -> SchedulerSpec:
 
 
 def resolve_scheduler(sampler: str, scheduler: str) -> SchedulerSpec:
-    """What will really be used: "Automatic" stays only for a sampler with a spacing of its own."""
-    return settle(find_sampler(sampler)[0], find_scheduler(scheduler))
+    """What text-to-image will really use: "Automatic" stays for a sampler that spaces itself."""
+    row = find_sampler(sampler)[0]
+    return (
+        find_scheduler(AUTOMATIC) if row.spaces_itself else settle(row, find_scheduler(scheduler))
+    )
 
 
 def settle(sampler: SamplerSpec, scheduler: SchedulerSpec) -> SchedulerSpec:
-    """`resolve_scheduler` for rows instead of names."""
+    """The row whose function makes the levels, of a sampler that does not make them itself."""
     if sampler.spacing is not None:
         return find_scheduler(AUTOMATIC)
     return find_scheduler(sampler.scheduler) if scheduler.name == AUTOMATIC else scheduler

@@ -12,14 +12,13 @@ from torch import Tensor
 from darkroom.core.model import ModelCard
 from darkroom.core.request import ResolvedRequest
 from darkroom.core.sampler_table import find_sampler
-from darkroom.engine.chunks import Words
 from darkroom.engine.device import Device
 from darkroom.engine.latent import SD1_PREVIEW, decode, to_bytes
 from darkroom.engine.models import Model, ModelCache
 from darkroom.engine.networks import Placement, load_networks
 from darkroom.engine.plan import Plan, Work, costs_of, make_plan
 from darkroom.engine.precision import finite, finite_pixels
-from darkroom.engine.script import Part, Script, Timing, write_script
+from darkroom.engine.script import Part, Script, Timing, Writer
 from darkroom.engine.shelf import Shelf
 from darkroom.engine.text import Conditioning, Encodings, Reading, TextEncoder, same_length
 from darkroom.engine.tokenizer import Tokenizer
@@ -107,19 +106,16 @@ class Engine:
         return table_for(sampler, model.table)
 
     def script(
-        self, model: Model, request: ResolvedRequest, *, words: Words | None = None
+        self, model: Model, request: ResolvedRequest, *, shelf: Shelf | None = None, say: Say
     ) -> Script:
         """The request's prompts over its run; BadRequest when they are too long."""
         sampler, _ = find_sampler(request.sampler)
-        reading = Reading(clip_skip=request.clip_skip, emphasis=request.emphasis, words=words)
-        timing = Timing(request.steps * sampler.calls, old=request.old_prompt_editing)
+        reading = Reading(clip_skip=request.clip_skip, emphasis=request.emphasis)
+        timing = Timing(request.steps * sampler.prompt_calls, old=request.old_prompt_editing)
+        writer = Writer(model.text, shelf=shelf, say=say)
         with self.device.guard():
-            return write_script(
-                model.text,
-                request.prompt,
-                request.negative_prompt,
-                reading=reading,
-                timing=timing,
+            return writer.write(
+                request.prompt, request.negative_prompt, reading=reading, timing=timing
             )
 
     def denoiser(

@@ -7,12 +7,15 @@ twice as many, and `[a:b:3]` gives the calls 0 to 3 to a.
 """
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from darkroom.core.errors import BadRequest
-from darkroom.core.prompt import parts, schedule
+from darkroom.core.prompt import Stage, networks, parts, schedule
+from darkroom.core.recipe import UsedModel
 from darkroom.engine.chunks import ROOM
-from darkroom.engine.text import Conditioning, Reading, TextEncoder
+from darkroom.engine.shelf import Shelf
+from darkroom.engine.text import Conditioning, Reading, TextEncoder, pieces_of
 
 MAX_TOKENS = 75_000  # each chunk of 75 makes every attention to the text as much longer
 
@@ -36,6 +39,7 @@ class Script:
 
     parts: tuple[Part, ...]
     negative: Part
+    embeddings: tuple[UsedModel, ...] = ()  # that were found in the texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,29 +50,55 @@ class Timing:
     old: bool = False  # read them as A1111 before 1.6 did
 
 
-def write_script(
-    encoder: TextEncoder, prompt: str, negative: str, *, reading: Reading, timing: Timing
-) -> Script:
-    """Encode both prompts for every stage of the run; BadRequest when they are too long."""
-    return Script(
-        tuple(
-            _part(encoder, part.text, part.weight, reading=reading, timing=timing)
-            for part in parts(prompt)
-        ),
-        _part(encoder, negative, 1.0, reading=reading, timing=timing),
-    )
+class Writer:
+    """Encodes prompts with one text encoder, and the embeddings of a shelf."""
 
+    def __init__(
+        self, encoder: TextEncoder, *, shelf: Shelf | None, say: Callable[[str], None]
+    ) -> None:
+        self._encoder = encoder
+        self._shelf = shelf
+        self._say = say
 
-def _part(
-    encoder: TextEncoder, text: str, weight: float, *, reading: Reading, timing: Timing
-) -> Part:
-    stages = schedule(text, timing.calls, old=timing.old)
-    texts = [stage.text for stage in stages]
-    tokens = sum(encoder.chunks(one, reading)[1] for one in set(texts))
-    if tokens > MAX_TOKENS:
-        raise BadRequest(
-            f"the prompt has {tokens:,} tokens, and {MAX_TOKENS:,} is the most",
-            hint=f"Most models heed the first {ROOM} best.",
+    def write(self, prompt: str, negative: str, *, reading: Reading, timing: Timing) -> Script:
+        """Encode both for every stage of the run; BadRequest when they are too long.
+
+        Tags such as `<lora:…>` are no text; in the negative prompt they are, as in A1111.
+        """
+        composed = parts(networks(prompt)[0])
+        staged = [
+            schedule(text, timing.calls, old=timing.old)
+            for text in (*(part.text for part in composed), negative)
+        ]
+        reading, used = self._with_words(reading, staged)
+        *made, last = (self._encoded(stages, reading) for stages in staged)
+        return Script(
+            tuple(Part(part.weight, *one) for part, one in zip(composed, made, strict=True)),
+            Part(1.0, *last),
+            used,
         )
-    ends = tuple(stage.end for stage in stages)
-    return Part(weight, ends, tuple(encoder.encode_group(texts, reading)))
+
+    def _with_words(
+        self, reading: Reading, staged: Sequence[Sequence[Stage]]
+    ) -> tuple[Reading, tuple[UsedModel, ...]]:
+        """`reading` with the embeddings that the stages name."""
+        if self._shelf is None or not self._shelf.files:
+            return reading, ()
+        texts = dict.fromkeys(stage.text for stages in staged for stage in stages)
+        pieces = (piece.text for text in texts for piece in pieces_of(text, reading.emphasis))
+        words, used = self._shelf.words(pieces, self._encoder.width, self._say)
+        return replace(reading, words=words), used
+
+    def _encoded(
+        self, stages: Sequence[Stage], reading: Reading
+    ) -> tuple[tuple[int, ...], tuple[Conditioning, ...]]:
+        """The last call of each stage, and its encoding."""
+        texts = [stage.text for stage in stages]
+        tokens = sum(self._encoder.chunks(one, reading)[1] for one in set(texts))
+        if tokens > MAX_TOKENS:
+            raise BadRequest(
+                f"the prompt has {tokens:,} tokens, and {MAX_TOKENS:,} is the most",
+                hint=f"Most models heed the first {ROOM} best.",
+            )
+        encodings = self._encoder.encode_group(texts, reading)
+        return tuple(stage.end for stage in stages), tuple(encodings)

@@ -34,6 +34,8 @@ class Shelf:
     ) -> tuple[Words | None, tuple[UsedModel, ...]]:
         """The embeddings that `texts` name, for a text encoder of that width, and their files.
 
+        `texts` are those that will be tokenized, without brackets and weights.
+
         One that cannot be used stays words, and `say` is told why.
         """
         rows: dict[str, Tensor] = {}

@@ -24,6 +24,7 @@ from darkroom.engine.clip import causal_mask
 from darkroom.engine.precision import widened
 from darkroom.engine.tokenizer import VOCABULARY, Tokenizer
 
+ABSURD = 1000.0  # weight
 AT_ONCE = 16  # chunks encoded in one call: bounds the memory of a very long prompt
 
 
@@ -82,6 +83,12 @@ class _Group:
     def rows(self) -> list[Chunk]:
         """The first chunk of every text, then the second of every text, ... (N U)."""
         return [chunk for chunks in zip(*self.padded, strict=True) for chunk in chunks]
+
+    @property
+    def heaviest(self) -> float:
+        """The greatest weight of any token, by its amount."""
+        weights = (abs(t.weight) for text in self.texts for chunk in text for t in chunk.tokens)
+        return max(weights, default=1.0)
 
     def emphasised(self, states: Tensor) -> Tensor:
         """States (N, U, 77, D) times their weights.
@@ -228,6 +235,11 @@ class TextEncoder:
             with widened(self._module):
                 made = [one.to(dtype) for one in self._run(group)]
             if not all(map(_finite, made)):
+                if (heaviest := group.heaviest) > ABSURD:
+                    raise BadRequest(
+                        f"a weight of {heaviest:.4g} is more than numbers here can hold",
+                        hint="Useful weights lie between 0.5 and 1.5.",
+                    )
                 raise NotFinite(
                     "the text encoder gives no numbers, not even in higher precision",
                     hint="Its file is probably damaged.",

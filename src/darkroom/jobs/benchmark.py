@@ -111,12 +111,12 @@ def _ours(card: ModelCard, request: ResolvedRequest, device: Device) -> Run:
     model = engine.model(card)
     plan = engine.plan(model, request)
     course = course_of(engine, model, request, images=range(1))
-    guidance = guidance_of(request, course.levels)
+    guidance = guidance_of(request)
     frame = Frame(table=engine.table(model, request), batch=1, split=plan.split_guidance)
 
     def run() -> tuple[Tensor, Tensor]:
         engine.forget_prompts()
-        script = engine.script(model, request)
+        script = engine.script(model, request, say=lambda _text: None)
         denoise = engine.denoiser(model, script, guidance, frame=frame, say=lambda _text: None)
         for step in sample(denoise, course, torch.zeros(1, 1, 1, 1, device=device.torch)):
             latent = step.x[0]

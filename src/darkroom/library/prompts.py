@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from darkroom.core.errors import BadFile
 from darkroom.core.prompt import Style, Wildcards, read_styles_file
 from darkroom.core.settings import Settings
 from darkroom.library.walk import files_below
@@ -26,8 +27,15 @@ def wildcards_of(settings: Settings) -> Wildcards:
 
 def embeddings_of(settings: Settings) -> dict[str, Path]:
     """Embedding files by the word for them: the file's name without its extension."""
-    folders = (*settings.embeddings_dirs, settings.data_dir / "embeddings")
+    own = settings.data_dir / "embeddings"
+    folders = (*settings.embeddings_dirs, *([own] if own.is_dir() else []))
+    errors: dict[str, OSError] = {}
     found: dict[str, Path] = {}
-    for _folder, path in files_below(folders, EMBEDDINGS, {}):
+    for _folder, path in files_below(folders, EMBEDDINGS, errors):
         found.setdefault(path.stem, path)
+    for folder, error in errors.items():
+        raise BadFile(
+            f"the folder of embeddings {folder} cannot be read: {error.strerror}",
+            hint="Check embeddings_dirs; `darkroom doctor` says where it is set.",
+        )
     return found

@@ -32,6 +32,11 @@ class Saving:
         """BadRequest when the choices do not go together."""
         if not 1 <= self.quality <= 100:
             raise BadRequest(f"quality must lie between 1 and 100, not at {self.quality}")
+        if self.stealth and not self.metadata:
+            raise BadRequest(
+                "hidden metadata are metadata: image_stealth and no image_metadata contradict",
+                hint="Leave one of them out.",
+            )
         if self.stealth and self.format != "png":
             raise BadRequest(
                 f"hidden metadata do not survive {self.format.upper()}", hint="Save as PNG."

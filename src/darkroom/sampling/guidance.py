@@ -33,6 +33,7 @@ class Guidance:
     scale: float
     rescale: float = 0.0  # 0 to 1: how far to bring the contrast back to the prompt's own
     interval: tuple[float, float] = (0.0, math.inf)  # noise levels with guidance, both included
+    window: tuple[float, float] = (0.0, 1.0)  # share of the run with guidance, from and to
     skip_early: float = 0.0  # share of the run, from its start, without guidance
     skip_below: float = 0.0  # noise level below which every second call is without (NGMS)
     skip_every: bool = False  # below it, every call
@@ -50,9 +51,11 @@ class Guidance:
         "negative guidance minimum sigma", with its counts: its steps are calls of the network.
         """
         low, high = self.interval
+        begin, end = self.window
+        inside = begin <= at.progress and (at.progress < end or end == 1)
         early = self.skip_early > 0 and at.progress <= self.skip_early
         late = at.sigma < self.skip_below and (self.skip_every or at.call % 2 == 1)
-        return low <= at.sigma <= high and not early and not late
+        return inside and low <= at.sigma <= high and not early and not late
 
 
 def guide(cond: Denoiser, uncond: Denoiser, scale: float) -> Denoiser:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from darkroom.core.errors import BadRequest
 from darkroom.core.sampler_options import Family, ScheduleOptions
 from darkroom.sampling.predict import NoiseTable
 from darkroom.sampling.schedule_table import ALIGN_YOUR_STEPS, ALIGN_YOUR_STEPS_32, GITS, Listed
@@ -196,12 +197,19 @@ def unipc_steps(table: NoiseTable, times: Tensor, whole: bool, options: Schedule
 
 
 def _ends(table: NoiseTable, options: ScheduleOptions) -> tuple[float, float]:
-    """The highest and the lowest level above 0."""
-    return options.sigma_max or table.high, options.sigma_min or table.low
+    """The highest and the lowest level above 0; BadRequest when that is no way down."""
+    high, low = options.sigma_max or table.high, options.sigma_min or table.low
+    if low >= high:
+        raise BadRequest(
+            f"the schedule would go up, from noise level {high:.4g} to {low:.4g}",
+            hint=f"This model's own levels go from {table.low:.3g} to {table.high:.3g}.",
+        )
+    return high, low
 
 
 def _end_indices(table: NoiseTable, options: ScheduleOptions) -> tuple[float, float]:
     """The same as fractional table indices."""
+    _ends(table, options)
     last = len(table.sigmas) - 1
     return (
         table.index(options.sigma_max) if options.sigma_max else last,

@@ -1,6 +1,5 @@
 """A request as the values of one denoising loop."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from darkroom.core.sampler_options import Family, SamplerOptions, ScheduleOption
 from darkroom.core.sampler_table import find_sampler, find_scheduler
 from darkroom.engine.engine import Engine
 from darkroom.engine.models import Model
-from darkroom.sampling import Course, Guidance, Levels, Seeds, Variation, levels, sampler_for
+from darkroom.sampling import Course, Guidance, Seeds, Variation, levels, sampler_for
 from darkroom.weights.topology import FACTOR
 
 FAMILIES: Mapping[Arch, Family] = {Arch.SD1: "sd1", Arch.SDXL: "sdxl", Arch.SVD: "svd"}
@@ -33,11 +32,11 @@ def sampler_options(request: ResolvedRequest) -> SamplerOptions:
 
 
 def schedule_options(request: ResolvedRequest) -> ScheduleOptions:
-    """What the request sets on its schedule; 0 asks for nothing, as in A1111."""
+    """What the request sets on its schedule; what is left open, the model says."""
     return ScheduleOptions(
-        sigma_min=request.sigma_min or None,
-        sigma_max=request.sigma_max or None,
-        rho=request.rho or None,
+        sigma_min=request.sigma_min,
+        sigma_max=request.sigma_max,
+        rho=request.rho,
         beta_alpha=request.beta_alpha,
         beta_beta=request.beta_beta,
         skip=request.unipc_skip_type,
@@ -88,27 +87,17 @@ def variation_seed_of(request: ResolvedRequest, image: int) -> int | None:
     return _counted(request.variation_seed, image)
 
 
-def guidance_of(request: ResolvedRequest, walk: Levels) -> Guidance:
-    """How strictly the prompt is followed, and where on the walk."""
+def guidance_of(request: ResolvedRequest) -> Guidance:
+    """How strictly the prompt is followed, and where on the way."""
     sampler, _ = find_sampler(request.sampler)
     return Guidance(
         scale=request.cfg_scale / sampler.scale_divisor,
         rescale=request.cfg_rescale,
-        interval=_interval(walk.sigmas.tolist()[:-1], request.guidance_start, request.guidance_end),
+        window=(request.guidance_start, request.guidance_end),
         skip_early=request.skip_early_cfg,
         skip_below=request.ngms,
         paired=sampler.paired,
     )
-
-
-def _interval(starts: list[float], begin: float, end: float) -> tuple[float, float]:
-    """The noise levels between two shares of a run whose steps start at `starts`."""
-    count = len(starts)
-    guided = [level for i, level in enumerate(starts) if begin * count <= i < end * count]
-    if not guided:
-        return math.inf, -math.inf
-    low = 0.0 if end == 1 else min(guided)
-    return low, math.inf if begin == 0 else max(guided)
 
 
 def _seeds(request: ResolvedRequest, images: range) -> Seeds:

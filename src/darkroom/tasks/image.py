@@ -9,16 +9,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from darkroom.core.errors import OutOfMemory, OutputError
+from darkroom.core.errors import BadRequest, OutOfMemory, OutputError
 from darkroom.core.event import Event
+from darkroom.core.prompt import Part, networks, parts
 from darkroom.core.recipe import Recipe, UsedModel
 from darkroom.core.request import ResolvedRequest
-from darkroom.core.sampler_options import notes
+from darkroom.core.sampler_options import adds_noise, notes
 from darkroom.core.sampler_table import find_sampler, find_scheduler
 from darkroom.engine.engine import Engine, Frame
 from darkroom.engine.latent import preview
 from darkroom.engine.models import Model
 from darkroom.engine.plan import Plan
+from darkroom.engine.script import Script
 from darkroom.engine.versions import versions
 from darkroom.media.image import check, save, save_preview
 from darkroom.sampling import Course, Step, sample
@@ -56,10 +58,9 @@ def generate(
     fitting.check()
     with opened(job.unfinished) as unfinished:
         run = _Run(fitting, request, job, unfinished, job.wording)
-        check((request.width, request.height), run.recipe(request, 0), job.output.saving)
         fitting.notes += _without_effect(request)
         if like is not None:
-            fitting.notes += like.differences(run.recipe(request, 0))
+            fitting.notes += like.differences(run.first())
         yield run.started()
         yield from fitting.drain()
         try:
@@ -115,15 +116,22 @@ def _without_effect(request: ResolvedRequest) -> list[str]:
         spacing=schedule_options(request),
     )
     unguided = request.cfg_scale == 1 and not sampler.paired
-    if unguided and request.negative_prompt:
+    composed = parts(networks(request.prompt)[0])
+    if unguided and request.negative_prompt and composed == (Part(composed[0].text),):
         said.append("without guidance (cfg_scale 1) the negative prompt has no effect")
     if request.variation_seed is not None and not request.variation_strength:
         said.append("variation_seed has no effect without variation_strength")
-    if request.ensd and not (sampler.stochastic and not sampler.brownian):
-        said.append(f"{sampler.name} draws no noise on the way: ensd has no effect")
+    drawn = adds_noise(sampler, sampler_options(request), steps=request.steps)
+    if request.ensd and (sampler.brownian or not drawn):
+        said.append(f"{sampler.name} draws no noise from the seed on its way: ensd has no effect")
+    names = ("skip_early_cfg", "ngms", "cfg_rescale", "guidance_start", "guidance_end")
+    changed = [
+        name for name in names if getattr(request, name) != type(request).model_fields[name].default
+    ]
     if unguided:
-        idle = {name: getattr(request, name) for name in ("skip_early_cfg", "ngms", "cfg_rescale")}
-        said += [f"without guidance {name} has no effect" for name, value in idle.items() if value]
+        said += [f"without guidance {name} has no effect" for name in changed]
+    elif request.guidance_start >= request.guidance_end or request.skip_early_cfg == 1:
+        said.append("no step is left for guidance: the negative prompt has no effect")
     return said
 
 
@@ -155,6 +163,12 @@ class _Run:
         }
         return Event("started", told)
 
+    def first(self) -> Recipe:
+        """What the first picture will be made of."""
+        request, _ = self.wording.of_picture(self.request, 0)
+        self._script(request)
+        return self.recipe(request, 0)
+
     def next_batch(self) -> Iterator[Event]:
         """Sample as many pictures as the plan takes at a time, and finish them one by one."""
         fitting = self.fitting
@@ -179,6 +193,8 @@ class _Run:
         first, most = self.done, min(self.done + self.fitting.plan.batch, self.request.count)
         request, said = self.wording.of_picture(self.request, first)
         self._note(said)
+        size = request.width, request.height
+        check(size, self.recipe(request, first), self.job.output.saving)
         end = first + 1
         while end < most and self.wording.of_picture(self.request, end)[0] == request:
             end += 1
@@ -193,10 +209,6 @@ class _Run:
         fitting = self.fitting
         engine, model = fitting.engine, fitting.model
         course = self._course(request, batch)
-        texts = request.prompt, request.negative_prompt
-        words, self.embeddings = self.job.shelf.words(
-            texts, model.text.width, lambda text: self._note([text])
-        )
         frame = Frame(
             table=engine.table(model, request),
             batch=len(batch),
@@ -204,8 +216,8 @@ class _Run:
         )
         denoise = engine.denoiser(
             model,
-            engine.script(model, request, words=words),
-            guidance_of(request, course.levels),
+            self._script(request),
+            guidance_of(request),
             frame=frame,
             say=fitting.notes.append,
         )
@@ -217,6 +229,15 @@ class _Run:
                 yield self._stepped(batch, step, time.monotonic() - began)
                 yield from self._preview(batch.start, step)
         return step.x
+
+    def _script(self, request: ResolvedRequest) -> Script:
+        """The prompts of `request`, encoded; its embeddings are those of the moment from now on."""
+        fitting = self.fitting
+        script = fitting.engine.script(
+            fitting.model, request, shelf=self.job.shelf, say=lambda text: self._note([text])
+        )
+        self.embeddings = script.embeddings
+        return script
 
     def _course(self, request: ResolvedRequest, batch: range) -> Course:
         return course_of(
@@ -256,7 +277,7 @@ class _Run:
     def _finished(self, latent: Tensor, recipe: Recipe, began: float) -> Iterator[Event]:
         try:
             yield from finish(self.fitting, latent, recipe, output=self.job.output, began=began)
-        except (OutputError, OutOfMemory) as error:
+        except (OutputError, OutOfMemory, BadRequest) as error:
             if self.unfinished.kept(recipe.image):
                 cure = "`darkroom recover` makes the picture from it, with -o elsewhere too."
                 error.hint = f"What was sampled is kept: {cure}"

@@ -45,8 +45,10 @@ class Wording:
             prompts = [each.text for each in expanded]
             unknown = {name for each in expanded for name in each.unknown}
             notes += [f"there is no wildcard file for __{name}__" for name in sorted(unknown)]
-        for tag in dict.fromkeys(tag for text in prompts for tag in networks(text)[1]):
+        for tag in dict.fromkeys(networks(prompts[0])[1]):
             notes.append(f"<{tag.kind}:{tag.name}> has no effect: {tag.kind} files are not run yet")
+        if networks(prompts[1])[1]:
+            notes.append("a <…> tag in the negative prompt is read as words, as in A1111")
         own = {
             "prompt": prompts[0],
             "negative_prompt": prompts[1],

@@ -17,11 +17,17 @@ from darkroom.weights.reader import open_tensors
 
 NAMES = ("emb_params", "clip_l", "clip_g", "t5xxl")  # of tensors, in the order of preference
 MODELS = {768: "SD1", 1024: "SD2", 1280: "SDXL", 2048: "SDXL", 4096: "SD3"}  # by width
+PICKLES = (".pt", ".bin")
 MOST = 75  # vectors; a chunk of a prompt has no room for more
 
 
 def read_embedding(path: Path, width: int) -> Tensor:
     """The vectors (n, width) of the file at `path`, float32, for a text encoder of that width."""
+    if path.suffix.lower() in PICKLES:
+        raise BadFile(
+            f"the embedding {path.name} is a pickle, which can run code when it is read",
+            hint="Get it as .safetensors; most sites offer both.",
+        )
     header = read_header(path)
     name = _choose(header, width)
     with open_tensors(header) as file:

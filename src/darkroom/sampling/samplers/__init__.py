@@ -62,6 +62,8 @@ def sampler_for(spec: SamplerSpec, options: SamplerOptions | None = None) -> Sam
     """
     wanted = given(options or SamplerOptions())
     taken = {name: value for name, value in wanted.items() if name in spec.takes}
+    if "order" in taken and spec.most_order is not None:
+        taken["order"] = min(options.order or 1, spec.most_order) if options else 1
     if "s_churn" in spec.takes:
         taken = {"churn": _churn(options or SamplerOptions())}
     return partial(SAMPLERS[spec.function], **taken)
