@@ -11,6 +11,7 @@ import torch
 
 from bench.make_checkpoint import SD15_TEXT, SD15_UNET, SD15_VAE
 from darkroom.core.errors import BadFile
+from darkroom.engine import networks as networks_module
 from darkroom.engine.networks import Placement, load_networks, make_text, make_unet, make_vae
 from darkroom.weights.header import read_header
 from darkroom.weights.layouts.checkpoint import entries
@@ -40,8 +41,14 @@ def tensors(module):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_every_tensor_equals_the_file_to_the_bit(path, dtype, channels_last):
+@pytest.mark.parametrize(
+    ("channels_last", "wide", "reordered"),
+    [(False, 128, ()), (True, 128, ("vae",)), (True, 8, ("unet", "vae"))],
+)
+def test_every_tensor_equals_the_file_to_the_bit(
+    path, monkeypatch, dtype, channels_last, wide, reordered
+):
+    monkeypatch.setattr(networks_module, "WIDE", wide)  # the UNet here is a narrow one
     header = read_header(path)
     got = parts(load_networks(header, Placement(dtype=dtype, channels_last=channels_last)))
     with open_tensors(header) as file:
@@ -51,7 +58,7 @@ def test_every_tensor_equals_the_file_to_the_bit(path, dtype, channels_last):
             for row in rows:
                 want = file.tensor(row.source).reshape(row.shape).to(dtype)
                 assert torch.equal(state[row.target], want), row.target
-                last = channels_last and component != "text" and want.ndim == 4
+                last = component in reordered and want.ndim == 4
                 form = torch.channels_last if last else torch.contiguous_format
                 assert state[row.target].is_contiguous(memory_format=form)
 
