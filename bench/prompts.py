@@ -1,5 +1,7 @@
 """Time the prompt grammar: a prompt of 200 words, and a megabyte of nonsense of every kind.
 
+`150` is a schedule of as many steps; a dash says that it was refused.
+
 PYTHONPATH=src python bench/prompts.py
 """
 
@@ -8,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+from darkroom.core.errors import BadRequest
 from darkroom.core.prompt import attention, expand, networks, parts, schedule, without_comments
 
 MEGABYTE = 1_000_000
@@ -21,6 +24,9 @@ NONSENSE = {
     "alternations [a|b": "[a|b",
     "[a:b:5]": "[a:b:5]",
     "[a|b]": "[a|b]",
+    "cycles of 3, 5, 7, 11": "[a|b|c][a|b|c|d|e][a|b|c|d|e|f|g][a|b|c|d|e|f|g|h|i|j|k]",
+    "still cycles": "[|]" * 50 + "[||][||||]",
+    "edits at 1 to 149": "".join(f"[::{step}]" for step in range(1, 150)),
     "backslashes": "\\",
     "AND": "AND ",
     "tags <lora:": "<lora:",
@@ -43,20 +49,37 @@ def seconds(run: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
+def column(run: Callable[[], object]) -> str:
+    """Its time in a column, with a dash behind it if it was refused."""
+    refused = " "
+
+    def tried() -> None:
+        nonlocal refused
+        try:
+            run()
+        except BadRequest:
+            refused = "-"
+
+    return f"{seconds(tried):9.2f}{refused}"
+
+
 def main() -> None:
     """Print both tables."""
     choose = random.Random(1)  # noqa: S311
     words = " ".join(choose.choice(WORDS.split()) for _ in range(200))
     times = [1000 * seconds(lambda: read(words)) for _ in range(ROUNDS)]
     print(f"200 words: median {statistics.median(times):.2f} ms")
-    print(f"{'1 MB of':20} {'attention':>10} {'schedule':>10} {'expand':>10}  s")
+    runs: dict[str, Callable[[str], object]] = {
+        "attention": attention,
+        "schedule": lambda text: schedule(text, 30),
+        "150": lambda text: schedule(text, 150),
+        "expand": lambda text: expand(text, 1),
+    }
+    print(f"{'1 MB of':22}", *(f"{name:>10}" for name in runs), " s")
     for name, unit in NONSENSE.items():
         text = unit * (MEGABYTE // len(unit))
-        took = [
-            seconds(lambda run=run, text=text: run(text))
-            for run in (attention, lambda text: schedule(text, 30), lambda text: expand(text, 1))
-        ]
-        print(f"{name:20} " + " ".join(f"{one:10.2f}" for one in took))
+        took = [column(lambda run=run, text=text: run(text)) for run in runs.values()]
+        print(f"{name:22}", *took)
 
 
 if __name__ == "__main__":

@@ -46,8 +46,12 @@ def test_a_text_from_standard_input():
     assert (settings["Size"], settings["Size-1"], settings["Size-2"]) == ("512x768", "512", "768")
     assert found["models"] == [{"role": "checkpoint", "name": "v1-5", "hash": "6ce0161689"}]
     assert found["request"]["scheduler"] == "Karras"
-    assert found["left_out"] == ["Hires upscale: 2"]
-    assert found["implied"]["RNG"] == "GPU"
+    assert found["left_out"] == [
+        "Hires upscale: 2",
+        "Downcast alphas_cumprod: the table of noise levels was rounded to half precision",
+    ]
+    assert found["implied"]["RNG"] == settings["RNG"] == "GPU"
+    assert (settings["Mask mode"], settings["Masked area padding"]) == ("Inpaint masked", 32)
 
 
 def test_a_picture_from_standard_input():
@@ -74,6 +78,7 @@ def test_for_people():
     assert "prompt           a cat" in lines
     assert "Steps            20" in lines
     assert "checkpoint       v1-5 (6ce0161689)" in lines
+    assert not any(line.startswith(("RNG", "Mask mode", "Clip skip")) for line in lines)
     assert "not used here    Hires upscale: 2" in lines
 
 
@@ -91,13 +96,15 @@ def test_a_picture_without_metadata_is_a_failure_with_a_word(tmp_path):
     assert len(result.stderr.splitlines()) == 1
     failed = info(tmp_path / "plain.png", "--json")
     assert json.loads(failed.stdout)["error"] == "NoMetadata"
-    assert info("-", given="").exit_code == 1
+    for text in ("", "[1,2]", "null", "{"):
+        assert info("-", given=text).exit_code == 1
 
 
 def test_what_is_no_picture_is_a_bad_request(tmp_path):
     (tmp_path / "page.png").write_text("<html></html>")
     (tmp_path / "null.png").write_bytes(bytes(100))
-    for name in ("page.png", "null.png", "none.png"):
+    (tmp_path / "empty.png").touch()
+    for name in ("page.png", "null.png", "none.png", "empty.png"):
         assert info(tmp_path / name).exit_code == 2
 
 

@@ -48,7 +48,13 @@ def test_the_answer_holds_what_the_functions_give(read):
     assert [end for end, _ in found["schedule"]] == [15, 30]
     assert found["attention"][3] == ["x", 1.2]
     assert found["networks"] == [
-        {"type": "lora", "name": "n", "positional": ["n", "1"], "named": {"te": "2"}}
+        {
+            "type": "lora",
+            "name": "n",
+            "items": ["n", "1", "te=2"],
+            "positional": ["n", "1"],
+            "named": {"te": "2"},
+        }
     ]
     assert found["unknown"] == ["w"]
 
@@ -80,6 +86,15 @@ def test_a_break_in_brackets_cuts_where_a1111_reads_a_word(read):
     found = read("(a BREAK b:1.2)")
     assert found["tokens"] == 76
     assert [chunk["weights"][1] for chunk in found["chunks"]] == [1.2, 1.2]
+
+
+def test_breaks_cut_at_any_weight_and_are_told_as_a1111_tells_them(read):
+    found = read("(a BREAK b:-1)")
+    assert found["tokens"] == 76
+    assert found["attention"] == [["a", -1], ["BREAK", 1], ["b", -1]]
+    found = read("(a BREAK b:0)")
+    assert found["tokens"] == 76
+    assert found["attention"] == [["aBREAKb", 0]]
 
 
 def test_the_longest_text_that_would_be_encoded_is_counted(read):
@@ -121,6 +136,31 @@ def test_bad_lines_are_answered_and_told_by_the_exit_code(ask):
     assert ask("--batch", "-", input=b'{"prompt": "\xff"}\n').exit_code == 2
 
 
+def test_a_bad_line_takes_no_other_with_it(ask):
+    long = "x" * 900_000 + "[a|b|c|d|e|f|g|h|i|j|k|l|m|n|o|p|q|r|s|t]"
+    told = [
+        {"prompt": "a (cat:1.2\x1c) b"},
+        {"prompt": "[a:b:5\x1c]"},
+        {"prompt": long, "steps": 20},
+        {"prompt": "x" * 90_000 + "[a|b]", "steps": 10_000},
+        {"prompt": "a", "steps": None, "old_scheduling": None, "hires_steps": None},
+    ]
+    result = ask("--batch", "-", input="\n".join(map(json.dumps, told)))
+    assert result.exit_code == 2
+    weighed, edited, *refused, plain = map(json.loads, result.stdout.splitlines())
+    assert weighed["attention"] == [["a ", 1], ["cat", 1.2], [" b", 1]]
+    assert edited["schedule"] == [[5, "a"], [20, "b"]]
+    assert all("too long" in answer["text"] and answer["hint"] for answer in refused)
+    assert plain["schedule"] == [[20, "a"]]
+
+
+def test_refusals_speak_of_what_was_asked(ask):
+    assert "A line" not in ask("a", "--steps", 0).stderr
+    answer = json.loads(ask("--batch", "-", input="[1]\n").stdout)
+    assert answer["text"] == "a line is no object"
+    assert "prompt, steps" in answer["hint"]
+
+
 def test_flags_are_the_defaults_of_a_batch(ask):
     result = ask(
         "--batch", "-", "--steps", 4, input='{"prompt": "[a:b:2]"}\n{"prompt": "a", "steps": 9}'
@@ -158,6 +198,10 @@ def test_choices_wait_for_a_seed(read, tmp_path):
     prompt = "{a|b} __animal__ __none__"
     assert read(prompt)["attention"] == [[prompt, 1]]
     assert read(prompt)["unknown"] == ["animal", "none"]
+    (tmp_path / "data" / "wildcards").mkdir(parents=True)
+    (tmp_path / "data" / "wildcards" / "animal.txt").write_text("wolf\n")
+    assert read(prompt)["attention"] == [[prompt, 1]]
+    assert read(prompt)["unknown"] == ["none"]
     found = read(prompt, "--seed", 0, "--wildcards", tmp_path / "w")
     assert found["attention"] == [["b fox __none__", 1]]
     assert found["unknown"] == ["none"]

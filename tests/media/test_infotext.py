@@ -11,10 +11,12 @@ from darkroom.core.recipe import Recipe, Template, UsedModel
 from darkroom.core.request import ImageRequest, ResolvedRequest
 from darkroom.core.sampler_table import SAMPLERS, SCHEDULERS
 from darkroom.media.metadata import infotext
+from darkroom.media.metadata.carried import Carried
 from darkroom.media.metadata.fields import request_fields
 from darkroom.media.metadata.found import split_sizes
 from darkroom.media.metadata.implied import implied
-from darkroom.media.metadata.infotext_table import ROWS
+from darkroom.media.metadata.infotext_table import OLD_RULES, ROWS
+from darkroom.media.metadata.readers import interpret
 
 GOLDENS = Path(__file__).parents[1] / "goldens" / "infotexts.json"
 CASES = {case["id"]: case for case in json.loads(GOLDENS.read_text("utf-8"))["items"]}
@@ -46,13 +48,30 @@ BETTER = {
     },
     "comfy-a1111-json": {"Model hash": '{"key1": "value1", "key2": {"sub": "value2"}}'},
 }  # fmt: skip
+# Keys of A1111's parse that `darkroom info` gives another value, or not at all, and why.
+ITS_FAULTS = {
+    "a1111-wrapped-params": {"Prompt", "Schedule type"},  # the first line of the parameters is lost
+    "civitai-reordered": {"3_RC"},  # the end of a name in quotes, taken for a key
+    "civitai-refiner": {"ghibli_last"},
+    "civitai-mangled-quotes": {
+        "Dreamyvibes artstyle SDXL - Reddit - Trigger with dreamyvibes artstyle"
+    },
+    "a1111-trailing-template": {"Negative prompt"},  # all parameters are in it
+    "comfy-a1111-json": {"Model hash"},  # cut at a comma
+    "novelai-v4": {"Schedule type"},  # the file says karras, which A1111 does not look at
+}
 PARAMETERS = "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 512x768, Model: x"
+MIXED = "Sampler: Euler a, CFG scale: 7, Seed: 5, Steps: 20, Size: 512x768, Model: x"
+
+
+def added(said):
+    return implied(said.settings, said.prompt, said.negative_prompt)
 
 
 def parsed(text):
     """As A1111 names it all."""
     said = infotext.read(text)
-    whole = {**said.settings, **dict(split_sizes(said.settings)), **implied(said)}
+    whole = {**said.settings, **dict(split_sizes(said.settings)), **added(said)}
     return whole | {"Prompt": said.prompt, "Negative prompt": said.negative_prompt}
 
 
@@ -63,6 +82,32 @@ def test_a_well_formed_text_says_what_a1111_reads_in_it(name):
     assert {key: str(read.get(key)) for key in expected} == {k: str(v) for k, v in expected.items()}
     names = {"Size", "Hires resize", "First pass size"}  # besides their parts
     assert read.keys() - expected.keys() <= names
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_info_gives_whatever_a1111_reads_or_fills_in(name):
+    case = CASES[name]
+    texts = {"parameters": case["text"]} if "text" in case else case["payload"]
+    found = interpret(Carried.of("a.png", texts, kind="png", size=case.get("image_size")))
+    shown = found.to_json()
+    read = shown["settings"] | {
+        "Prompt": shown["prompt"],
+        "Negative prompt": shown["negative_prompt"],
+    }
+    expected, faults = case["a1111_parse"], ITS_FAULTS.get(name, set())
+    assert {key for key in expected if read.get(key, ...) != expected[key]} == faults
+    assert all(type(read[key]) is type(expected[key]) for key in expected.keys() - faults)
+    assert shown["implied"] == {
+        key: value for key, value in shown["settings"].items() if key in shown["implied"]
+    }
+    assert shown["implied"].keys().isdisjoint(found.settings)
+
+
+def test_what_is_filled_in_changes_no_request_of_other_programs():
+    for source, name in (("sdnext", "sdnext-fractal"), ("comfyui", "comfy-a1111-json")):
+        found = interpret(Carried.of("a", {"parameters": TEXTS[name]}))
+        assert (found.source, found.to_json()["settings"]["RNG"]) == (source, "GPU")
+        assert "rng" not in found.fields()
 
 
 @pytest.mark.parametrize("name", BETTER)
@@ -85,6 +130,15 @@ def test_a_text_that_a1111_loses_is_read(name):
         f"a cat, red\r\nNegative prompt: blurry\r\n{PARAMETERS}\r\n",
         f"a cat, red\nNegative prompt: blurry\n{PARAMETERS}\nthank you for looking",
         f"\n\na cat, red\nNegative prompt: blurry\n\n{PARAMETERS}",
+        f"\ufeffa cat, red\nNegative prompt: \ufeffblurry\n{PARAMETERS}",
+        f"a cat, red\nNegative prompt: blurry\n{MIXED}",
+        f"a cat, red\nNegative prompt: blurry\n{MIXED}\nthank you for looking",
+        f"a cat, red Negative prompt: blurry {MIXED}",
+        f"a cat, red Negative prompt: blurry Seed: 5, {PARAMETERS.replace(' Seed: 5,', '')}",
+        "a cat, red\nNegative prompt: blurry\nSampler: Euler a, CFG scale: 7, Seed: 5,\n"
+        "Model: x, Steps: 20, Size: 512x768",
+        "a cat, red Negative prompt: blurry Model: x, CFG scale: 7, Size: 512x768, "
+        "Sampler: Euler a, Seed: 5, Steps: 20",
     ],
 )
 def test_the_same_text_in_the_forms_that_people_pass_on(text):
@@ -94,6 +148,26 @@ def test_the_same_text_in_the_forms_that_people_pass_on(text):
         "Steps": "20", "Sampler": "Euler a", "CFG scale": "7", "Seed": "5", "Size": "512x768",
         "Model": "x",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("behind", ["", "\nthank you for looking", "\nTemplate: foo"])
+def test_parameters_in_another_order_are_found_wherever_they_stand(behind):
+    line = "Sampler: Euler a, CFG scale: 7, Steps: 20, Seed: 1, Size: 512x512"
+    said = infotext.read(f"a cat\nNegative prompt: dog\n{line}{behind}")
+    assert (said.prompt, said.negative_prompt) == ("a cat", "dog")
+    assert said.settings == {
+        "Sampler": "Euler a", "CFG scale": "7", "Steps": "20", "Seed": "1", "Size": "512x512",
+    } | ({"Template": "foo"} if "Template" in behind else {})  # fmt: skip
+
+
+def test_on_one_line_a_value_in_quotes_may_hold_commas_and_keys():
+    said = infotext.read(
+        'a cat Negative prompt: dog ControlNet 0: "Module: none, Model: None, Weight: 1",'
+        " Seed: 11, Steps: 20, Sampler: Euler a, Size: 512x512"
+    )
+    assert (said.prompt, said.negative_prompt) == ("a cat", "dog")
+    assert said.settings["ControlNet 0"] == "Module: none, Model: None, Weight: 1"
+    assert said.settings["Seed"] == "11"
 
 
 def test_one_on_each_line_as_tensor_art_exports():
@@ -133,7 +207,7 @@ def test_a_prompt_may_look_like_parameters(text, prompt):
 def test_what_depends_on_the_version_that_made_it():
     def switched(version):
         text = f"a [b:c:3]\nSteps: 1, Sampler: DDIM, Seed: 1, Refiner: r, Version: {version}"
-        return {key for key, value in implied(infotext.read(text)).items() if value is True}
+        return {key for key, value in added(infotext.read(text)).items() if value is True}
 
     editing, padding = "Old prompt editing timelines", "Pad conds v0"
     downcast, refiner = "Downcast alphas_cumprod", "Refiner switch by sampling steps"
@@ -142,6 +216,21 @@ def test_what_depends_on_the_version_that_made_it():
     assert switched("v1.7.0-224-gabc") == {downcast, refiner}
     assert switched("v1.7.0-225-gabc") == {refiner}
     assert switched("1.8.0") == switched("f2.0.1v1.10.1") == switched("Darkroom 0.1") == set()
+    assert {padding, downcast, refiner} == OLD_RULES.keys()
+
+
+def test_old_rules_that_are_not_followed_are_told():
+    def told(version):
+        text = f"a [b:c:3]\nSteps: 1, Sampler: DDIM, Seed: 1, Refiner: r, Version: {version}"
+        found = interpret(Carried.of("a", {"parameters": text}))
+        assert found.fields().get("old_prompt_editing", False) is (version == "v1.5.2")
+        return [each for each in found.left_out if not each.startswith("Refiner: ")]
+
+    every = [f"{key}: {words}" for key, words in OLD_RULES.items()]
+    assert told("v1.5.2") == every
+    assert told("v1.7.0") == every[1:]
+    assert told("v1.7.9") == every[2:]
+    assert told("v1.10.1") == []
 
 
 def recipe(more=(), template=None, **fields):
@@ -233,49 +322,78 @@ def words(choose, most=9):
     return "".join(choose.choice(BITS) for _ in range(choose.randrange(most)))
 
 
+RECIPE = recipe()
+PROPERTIES = ImageRequest.model_json_schema()["properties"]
+WRITTEN = [name for row in ROWS for name in row.fields if name in PROPERTIES]
+NAMES = {
+    "sampler": [each.name for each in SAMPLERS],
+    "scheduler": [each.name for each in SCHEDULERS],
+}
+
+
+def any_value(choose, kind):
+    """A value of a field by its type and its bounds, as the JSON schema tells them."""
+    kind = choose.choice(kind.get("anyOf", [kind]))
+    if "enum" in kind:
+        return choose.choice(kind["enum"])
+    low, high = kind.get("minimum"), kind.get("maximum", 1e6)
+    match kind["type"]:
+        case "null":
+            return None
+        case "boolean":
+            return choose.random() < 0.5
+        case "integer":
+            step = kind.get("multipleOf", 1)
+            return choose.randrange(low, high + 1, step)
+        case "number":
+            return choose.choice([low, high, choose.uniform(low, high), round(low + 0.05, 2)])
+    raise AssertionError(kind)
+
+
 def any_recipe(choose):
     fields = {
-        "prompt": words(choose),
-        "negative_prompt": words(choose),
-        "width": 8 * choose.randrange(8, 1025),
-        "height": 8 * choose.randrange(8, 1025),
-        "steps": choose.randrange(1, 501),
-        "cfg_scale": choose.choice([1, 7.5, choose.uniform(1, 100)]),
-        "seed": choose.randrange(2**64),
-        "sampler": choose.choice(SAMPLERS).name,
-        "scheduler": choose.choice(SCHEDULERS).name,
-        "clip_skip": choose.randrange(1, 13),
+        name: choose.choice(NAMES[name]) if name in NAMES else any_value(choose, PROPERTIES[name])
+        for name in WRITTEN
     }
+    seed, side = choose.randrange(2**64), 8 * choose.randrange(8, 1025)
+    wanted = {"width": side, "height": 64, "steps": 20, "cfg_scale": 7.5, "seed": seed}
+    fields |= {name: value for name, value in wanted.items() if fields[name] is None}
+    fields |= {"prompt": words(choose), "negative_prompt": words(choose)}
     # What validation makes of names is not what is measured here.
-    made = recipe()
-    request = made.request.model_copy(update=fields)
     used = UsedModel(name=words(choose) or "x", sha256=f"{choose.randrange(2**256):064x}")
-    return made.model_copy(update={"request": request, "seed": fields["seed"], "models": (used,)})
+    return RECIPE.model_copy(
+        update={
+            "request": RECIPE.request.model_copy(update=fields),
+            "seed": fields["seed"],
+            "variation_seed": fields["variation_seed"],
+            "models": (used,),
+        }
+    )
+
+
+def test_every_field_of_the_table_is_drawn():
+    made = [any_recipe(random.Random(seed)).request for seed in range(100)]
+    assert all(len({getattr(each, name) for each in made}) > 1 for name in WRITTEN)
+    assert {row.fields for row in ROWS if set(row.fields) & set(PROPERTIES)} == {
+        row.fields for row in ROWS if set(row.fields) <= set(WRITTEN)
+    }
+    elsewhere = {"kind", "prompt", "negative_prompt", "model", "count", "styles", "dynamic_prompts"}
+    assert PROPERTIES.keys() - set(WRITTEN) == elsewhere
 
 
 @pytest.mark.slow
 def test_ten_thousand_recipes_come_back():
     choose = random.Random(0)
-    for number in range(10_000):
+    elsewhere = {"dynamic_prompts": True, "model": RECIPE.request.model}
+    for _ in range(10_000):
         made = any_recipe(choose)
         said = infotext.read(infotext.write(made))
-        request = made.request
-        assert (said.prompt, said.negative_prompt) == (request.prompt, request.negative_prompt)
+        found, left_out = request_fields(said.prompt, said.negative_prompt, said.settings)
+        again = ImageRequest.parse(found | elsewhere)
+        assert vars(again) == vars(made.request)
+        assert left_out == []
         assert said.settings["Model"] == made.models[0].name
         assert said.settings["Model hash"] == made.models[0].sha256[:10]
-        rows = {row.key: row for row in ROWS}
-        for key, text in said.settings.items():
-            row = rows[key]
-            parts = text.split("x") if len(row.fields) > 1 else [text]
-            for name, part in zip(row.fields, parts, strict=True):
-                if name in ImageRequest.model_fields:
-                    assert row.read(part) == getattr(request, name), (key, text)
-        if number % 20 == 0:
-            found, left_out = request_fields(said.prompt, said.negative_prompt, said.settings)
-            assert ImageRequest.parse(found | {"model": request.model}).model_dump(
-                exclude={"dynamic_prompts", "kind"}
-            ) == request.model_dump(exclude={"dynamic_prompts", "kind"})
-            assert left_out == []
 
 
 @settings(max_examples=200)

@@ -42,6 +42,14 @@ def carried(data, name="a"):
     return carried_in(io.BytesIO(data), name)
 
 
+def found_in(data):
+    """As `find` has it, but for the files beside."""
+    given = carried(data)
+    if (found := interpret(given)) is None and given.refused:
+        raise given.refused
+    return found
+
+
 def put(tmp_path, data, name="a.png"):
     path = tmp_path / name
     path.write_bytes(data)
@@ -180,7 +188,10 @@ IFD_LOOP = b"MM\0*" + struct.pack(">IHHHIII", 8, 1, 0x8769, 4, 1, 8, 8)
         (png(chunk(b"zTXt", b"a\0\0" + BOMB)), "unpacks to more than 16 MiB"),
         (png(chunk(b"iTXt", b"a\0\1\0\0\0" + BOMB)), "unpacks to more than 16 MiB"),
         (png(*[chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(15 << 20)))] * 5), "more than 48 MiB"),
-        (png(chunk(b"tEXt", b"", length=0x7FFFFFFF)), "too long"),
+        (png(chunk(b"tEXt", b"a\0" + b"x" * 99, length=0x7FFFFFFF)), "too long"),
+        (png(chunk(b"tEXt", b"", length=0x7FFFFFFF)), "cut off"),
+        (png(text("Software", "x"), chunk(b"zTXt", b"a\0\0" + BOMB)), "more than 16 MiB"),
+        (png(*[chunk(b"zTXt", b"a\0\0" + BOMB)] * 100), "more than 16 MiB"),
         (png(chunk(b"iTXt", b"a\0\1\0\0\0no zlib")), "damaged text"),
         (png(*[chunk(b"IDAT", b"")] * 100_001), "too many chunks"),
         (png()[:20], "cut off"),
@@ -193,8 +204,9 @@ IFD_LOOP = b"MM\0*" + struct.pack(">IHHHIII", 8, 1, 0x8769, 4, 1, 8, 8)
 def test_what_is_too_large_or_not_whole_is_refused_with_a_word(data, said):
     tracemalloc.start()
     start = time.process_time()
-    with pytest.raises(BadFile, match=said):
-        carried(data)
+    with pytest.raises(BadFile, match=said) as error:
+        found_in(data)
+    assert error.value.hint
     assert time.process_time() - start < 3
     assert tracemalloc.get_traced_memory()[1] < 120 << 20
     tracemalloc.stop()
@@ -245,6 +257,85 @@ def test_what_is_odd_is_passed_over(data):
         assert found is None or json.dumps(found.to_json())
         assert found is None or isinstance(found.left_out, list)
     assert time.process_time() - start < 3
+
+
+WHOLE = text("parameters", "a\nSteps: 1, Sampler: b, Seed: 2")
+BROKEN = [
+    chunk(b"zTXt", b"a\0\0no zlib"),
+    chunk(b"zTXt", b"a\0\0" + zlib.compress(b"some text")[:-3] + b"xyz"),
+    chunk(b"iTXt", b"a\0\1\0\0\0no zlib"),
+    chunk(b"zTXt", b"a\0\0" + BOMB),
+    chunk(b"tEXt", b"a\0" + bytes(17 << 20)),
+    chunk(b"zTXt", b""),
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_text_of_another_program_costs_no_other_text(tmp_path, broken):
+    for data in (png(WHOLE, broken), png(broken, WHOLE)):
+        assert find(put(tmp_path, data)).settings["Seed"] == "2"
+
+
+def test_of_what_is_broken_is_told_where_nothing_else_is_found(tmp_path):
+    broken, program = BROKEN[0], text("Software", "x")
+    with pytest.raises(BadFile, match="damaged text"):
+        find(put(tmp_path, png(program, broken)))
+    with pytest.raises(BadFile, match="damaged text"):
+        read_recipe(put(tmp_path, png(program, broken)))
+    put(tmp_path, INFOTEXT.encode(), "a.txt")
+    assert find(put(tmp_path, png(program, broken))).settings["Seed"] == "5"
+
+
+def test_that_the_infotext_itself_is_too_long_is_told():
+    data = png(itxt("prompt", b'{"1": {}}'), chunk(b"zTXt", b"parameters\0\0" + BOMB))
+    with pytest.raises(BadFile, match="more than 16 MiB"):
+        carried(data)
+
+
+def test_many_bombs_cost_no_more_than_the_limit_of_all_texts():
+    bombs = [chunk(b"zTXt", b"a\0\0" + BOMB)] * 500
+    start = time.process_time()
+    assert found_in(png(WHOLE, *bombs)).settings["Seed"] == "2"
+    with pytest.raises(BadFile, match="more than 48 MiB"):
+        found_in(png(*bombs, text("parameters", "a" * 1000)))
+    assert time.process_time() - start < 2
+
+
+BOM = "\ufeff"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(itxt("parameters", f"{BOM}a fox\nSteps: 1, Sampler: b, Seed: 2".encode())),
+        png(chunk(b"tEXt", f"parameters\0{BOM}a fox\nSteps: 1, Sampler: b, Seed: 2".encode())),
+        png(itxt("Comment", f'{BOM}{{"c": "{BOM}a fox", "steps": 1}}'.encode())),
+        f'{BOM}{{"c": "{BOM}a fox", "steps": 1}}'.encode(),
+        f"{BOM}{BOM}a fox\nSteps: 1, Sampler: b, Seed: 2".encode(),
+    ],
+)
+def test_the_mark_of_the_order_of_bytes_is_no_part_of_a_prompt(data):
+    found = found_in(data)
+    assert (found.prompt, found.settings["Steps"]) == ("a fox", "1")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["[1,2]", "null", " true\n", "17", "{", "[[", '{"a": ', '[{"a": 1}', "{}", "[]", '{"a": 1}'],
+)
+def test_json_of_another_kind_is_no_prompt(words):
+    assert found_in(words.encode()) is None
+    assert found_in(png(text("parameters", words))) is None
+
+
+@pytest.mark.parametrize("words", ["[a|b]", "[{a|b}|c]", "{a|b} cat", '"a cat"', "1girl", "{{a}"])
+def test_a_prompt_may_start_as_json_does(words):
+    assert found_in(words.encode()).prompt == words
+
+
+def test_an_empty_file_is_no_picture(tmp_path):
+    with pytest.raises(BadFile, match=r"a\.png is empty"):
+        find(put(tmp_path, b""))
 
 
 def test_a_wrong_check_sum_costs_nothing():

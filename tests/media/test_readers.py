@@ -124,6 +124,40 @@ def test_what_has_no_counterpart_is_told():
     assert all(word in said for word in ("Steps: 999", "Qwerty", "Size: 1x1", "CFG scale: -1"))
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("Denoising strength: 1", False),
+        ("Denoising strength: 1.0, Mask blur: 4", False),
+        ("Denoising strength: 0", False),
+        ("Denoising strength: 0, Mask blur: 4", True),
+        ("Denoising strength: 0.0, Operations: img2img", True),
+        ("Denoising strength: 0.7", True),
+    ],
+)
+def test_a_strength_that_asks_for_nothing_is_not_told(more, told):
+    read = found({"parameters": f"x\nSteps: 1, Sampler: Euler, Seed: 2, {more}"})
+    assert any(text.startswith("Denoising strength") for text in read.left_out) is told
+
+
+@pytest.mark.parametrize(
+    ("program", "rng"),
+    [("v1.10.1", "nv"), ("f2.0.1v1.10.1", "nv"), ("0eb4a98, App: SD.Next", "gpu")],
+)
+def test_noise_of_a1111s_graphics_card_is_an_nvidia_cards(program, rng):
+    text = f"x\nSteps: 1, Sampler: Euler, Seed: 2, RNG: GPU, Version: {program}"
+    assert found({"parameters": text}).fields()["rng"] == rng
+
+
+@pytest.mark.parametrize("word", ["None", "none", "Automatic"])
+def test_a_word_for_none_is_no_model(word):
+    text = f"x\nSteps: 1, Sampler: Euler, Refiner: {word}, VAE: {word}, Model: {word}"
+    read = found({"parameters": text})
+    assert (read.models, read.left_out) == ((), [])
+    said = {"prompt": "x", "steps": 1, "vae": word, "refinermodel": word}
+    assert found({"parameters": {"sui_image_params": said}}).models == ()
+
+
 def test_models_of_an_infotext():
     assert models(golden("a1111-rich")) == [
         ("checkpoint", "juggernautXL_v9", "abc123", None),
@@ -306,6 +340,11 @@ def test_fooocus_in_both_schemes():
     text = "a fox\nSteps: 30, Sampler: DPM++ 2M SDE Karras, Seed: 5, Version: Fooocus v2.5.5"
     assert found({"parameters": text, "fooocus_scheme": "a1111"}).source == "fooocus"
     assert found({"parameters": text}).source == "fooocus"
+    text = "a fox\nSteps: 30, Sampler: DPM++ 2M SDE, Scheduler: karras, Version: Fooocus v2.5.5"
+    fields = found({"parameters": text}).fields()
+    assert (fields["sampler"], fields["scheduler"]) == ("DPM++ 2M SDE", "Karras")
+    sdnext = text.replace("Version: Fooocus v2.5.5", "App: SD.Next")
+    assert "scheduler" not in found({"parameters": sdnext}).fields()
 
 
 def test_easy_diffusion_with_labels_and_as_json():

@@ -57,7 +57,9 @@ def _each(files: tuple[Path, ...]) -> Iterator[Path]:
         try:
             names = sorted(path.iterdir())
         except OSError as error:
-            raise BadFile(f"the folder {path} cannot be read: {error.strerror}") from None
+            hint = "Can you open it yourself? Name the pictures in it one by one."
+            told = f"the folder {path} cannot be read: {error.strerror}"
+            raise BadFile(told, hint=hint) from None
         yield from (name for name in names if name.suffix.lower() in _PICTURES)
 
 

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, BinaryIO, Self
 
 import click
@@ -14,6 +15,7 @@ from darkroom.cli.options import JSON, flags, given, pass_reply
 from darkroom.core.errors import BadRequest, StudioError, printable, shorten
 from darkroom.core.prompt import (
     DIALECTS,
+    Allowance,
     Network,
     Part,
     Piece,
@@ -24,6 +26,7 @@ from darkroom.core.prompt import (
     attention,
     expand,
     find_styles,
+    merged,
     networks,
     parts,
     schedule,
@@ -37,6 +40,7 @@ from darkroom.engine.tokenizer import Tokenizer
 from darkroom.library.prompts import styles_of, wildcards_of
 
 ROWS, WIDTH = 40, 160  # of each list shown to people; characters of a text in it
+MAX_ANSWER = 100_000_000  # characters of all stages of one prompt, equal ones too
 
 
 class Question(Frozen):
@@ -48,21 +52,24 @@ class Question(Frozen):
     old_scheduling: bool = False
 
     @classmethod
-    def of(cls, fields: object) -> Self:
-        """Validate `fields`, or raise BadRequest with one readable sentence."""
+    def of(cls, fields: Mapping[str, Any], *, hint: str) -> Self:
+        """Validate `fields`, or raise BadRequest with one readable sentence and `hint`."""
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
-            name = ".".join(map(str, problem["loc"])) or "the line"
-            raise BadRequest(
-                f"{name}: {problem['msg'].lower()}",
-                hint=f"A line is an object with {', '.join(cls.model_fields)}.",
-            ) from None
+            name = ".".join(map(str, problem["loc"]))
+            raise BadRequest(f"{name}: {problem['msg'].lower()}", hint=hint) from None
 
-    def stages(self, text: str) -> tuple[Stage, ...]:
+    def stages(self, text: str, allowance: Allowance) -> tuple[Stage, ...]:
         """The schedule of `text` for these steps."""
-        return schedule(text, self.steps, hires_steps=self.hires_steps, old=self.old_scheduling)
+        return schedule(
+            text,
+            self.steps,
+            hires_steps=self.hires_steps,
+            old=self.old_scheduling,
+            allowance=allowance,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +94,12 @@ class Reading:
         return {
             "parts": self.parts,
             "schedule": self.stages,
-            "attention": self.pieces,
+            "attention": merged(self.pieces),
             "networks": [
                 {
                     "type": network.kind,
                     "name": network.name,
+                    "items": network.items,
                     "positional": network.positional,
                     "named": network.named,
                 }
@@ -127,24 +135,30 @@ class Reader:
     tokenizer: Tokenizer
     dialect: Callable[[str], str] = str
     styles: Iterable[Style] = ()
-    wildcards: Wildcards | None = None
+    wildcards: Callable[[], Wildcards] = Wildcards  # asked only where a prompt needs them
     seed: int | None = None  # None: choices and wildcards stay as they are
 
     def read(self, question: Question) -> Reading:
         """Read one prompt."""
         text, _ = apply_styles(self.dialect(question.prompt), "", self.styles)
-        unknown = wildcard_names(text)
-        if self.seed is not None:
-            expanded = expand(text, self.seed, self.wildcards)
-            text, unknown = expanded.text, expanded.unknown
+        text, unknown = self._chosen(text)
         bare, tags = networks(without_comments(text))
-        pieces = attention(text)
-        texts = {stage.text: None for part in parts(bare) for stage in question.stages(part.text)}
+        pieces, stages = attention(text), question.stages(text, Allowance())
+        if sum(len(stage.text) for stage in stages) > MAX_ANSWER:
+            raise BadRequest(
+                "the answer would be too long: every stage is told in full",
+                hint="Shorten the prompt, or ask for fewer steps.",
+            )
+        allowance = Allowance()
+        texts: dict[str, None] = {}  # all that would be encoded, in order
+        for part in parts(bare):
+            own = stages if part.text == text else question.stages(part.text, allowance)
+            texts |= dict.fromkeys(stage.text for stage in own)
         cut = ((each, *self._cut(pieces if each == text else attention(each))) for each in texts)
         longest, chunks, tokens = max(cut, key=lambda each: each[2])
         return Reading(
             parts=parts(text),
-            stages=question.stages(text),
+            stages=stages,
             pieces=pieces,
             networks=tags,
             longest=longest,
@@ -153,13 +167,24 @@ class Reader:
             unknown=unknown,
         )
 
+    def _chosen(self, template: str) -> tuple[str, tuple[str, ...]]:
+        """The prompt of a template, and its wildcards that no file has."""
+        if self.seed is not None:
+            expanded = expand(template, self.seed, self.wildcards())
+            return expanded.text, expanded.unknown
+        names = wildcard_names(template)
+        known = self.wildcards() if names else Wildcards()
+        return template, tuple(name for name in names if name not in known)
+
     def _cut(self, pieces: Iterable[Piece]) -> tuple[list[Chunk], int]:
         return split(runs(self.tokenizer, pieces))
 
 
 @click.command()
 @click.argument("prompt", required=False)
-@click.option("--steps", type=int, metavar="N", help="Steps of the first pass.  [default: 20]")
+@click.option(
+    "--steps", type=int, metavar="N", help="Steps of the first pass, 1 to 10000.  [default: 20]"
+)
 @click.option("--hires-steps", type=int, metavar="N", help="Read it for a second pass this long.")
 @click.option("--old-scheduling", is_flag=True, default=None, help="As A1111 before 1.6 did.")
 @click.option(
@@ -199,7 +224,8 @@ def prompt(
     if batch is not None:
         _answer_all(reply, reader, batch, fields=given(fields))
         return
-    reading = reader.read(Question.of(given(fields) | {"prompt": prompt}))
+    asked = given(fields) | {"prompt": prompt}
+    reading = reader.read(Question.of(asked, hint="See darkroom prompt --help."))
     if reply.as_json:
         reply.json(reading.record())
     else:
@@ -211,14 +237,22 @@ def _reader(dialect: Callable[[str], str], values: dict[str, Any]) -> Reader:
     seed, styles = values.pop("seed"), values.pop("styles")
     if values["wildcards_dirs"] and seed is None:
         seed = 0
-    if seed is None and not styles:
-        return Reader(tokenizer=Tokenizer(), dialect=dialect)
-    settings = Configured.load_here(given(values)).values
+
+    @cache
+    def settings() -> Settings:
+        return Configured.load_here(given(values)).values
+
+    @cache
+    def wildcards() -> Wildcards:
+        return wildcards_of(settings())
+
+    if seed is not None:
+        wildcards()  # a folder that is not there is told at once
     return Reader(
         tokenizer=Tokenizer(),
         dialect=dialect,
-        styles=find_styles(styles, styles_of(settings)) if styles else (),
-        wildcards=wildcards_of(settings),
+        styles=find_styles(styles, styles_of(settings())) if styles else (),
+        wildcards=wildcards,
         seed=seed,
     )
 
@@ -239,6 +273,7 @@ def _answer_all(
 
 
 def _question(line: bytes, fields: Mapping[str, Any]) -> Question:
+    hint = f"A line is an object with {', '.join(Question.model_fields)}."
     try:
         found = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -246,7 +281,10 @@ def _question(line: bytes, fields: Mapping[str, Any]) -> Question:
             f"a line is no JSON: {shorten(str(error))}",
             hint='Write one object a line: {"prompt": "a cat", "steps": 20}',
         ) from None
-    return Question.of({**fields, **found} if isinstance(found, dict) else found)
+    if not isinstance(found, dict):
+        raise BadRequest("a line is no object", hint=hint)
+    told = {name: value for name, value in found.items() if value is not None}
+    return Question.of({**fields, **told}, hint=hint)
 
 
 def _show(reading: Reading) -> None:

@@ -4,6 +4,7 @@ StudioError
 ├── BadRequest          the user can fix it (HTTP 422, exit code 2)
 │   ├── UnknownName     no sampler, scheduler or model of that name; offers the nearest
 │   └── BadFile         a file cannot be used: missing, empty, truncated, not what it claims
+│       └── TooLarge    or it holds more than anybody would write there
 ├── NoMetadata          a picture says nothing about how it was made (exit code 1)
 ├── OutputError         the result cannot be written: folder read-only, disk full (exit code 1)
 ├── OutOfMemory         a smaller plan may work (HTTP 507, retried once with `plan.smaller()`)
@@ -59,6 +60,10 @@ class UnknownName(BadRequest):
 
 class BadFile(BadRequest):
     """A file cannot be used; the message says what it is instead."""
+
+
+class TooLarge(BadFile):
+    """A file holds more than anybody would write there; it is not read any further."""
 
 
 class NoMetadata(StudioError):
@@ -124,6 +129,7 @@ _KINDS: dict[str, type[StudioError]] = {
         BadRequest,
         UnknownName,
         BadFile,
+        TooLarge,
         NoMetadata,
         OutputError,
         OutOfMemory,

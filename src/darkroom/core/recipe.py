@@ -10,6 +10,7 @@ from darkroom.core.model import ModelCard
 from darkroom.core.request import Frozen, ImageRequest, Prompt, ResolvedRequest, Seed
 from darkroom.core.sampler_table import AUTOMATIC, resolve_scheduler
 
+_CURE = "The file is damaged, or another version of Darkroom made it."
 MAX_RECIPE = 13_000_000  # characters; two prompts of the greatest length, all escaped, fit
 
 
@@ -83,15 +84,16 @@ class Recipe(Frozen):
     def from_json(cls, text: str) -> "Recipe":
         """Read an untrusted recipe; BadFile when it is none."""
         if len(text) > MAX_RECIPE:
-            raise BadFile(f"the recipe is too long ({len(text):,} characters)")
+            raise BadFile(f"the recipe is too long ({len(text):,} characters)", hint=_CURE)
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in problem["loc"]) or "the recipe"
-            raise BadFile(f"the recipe cannot be read: {where}: {problem['msg']}") from None
+            told = f"the recipe cannot be read: {where}: {problem['msg']}"
+            raise BadFile(told, hint=_CURE) from None
         except UnknownName as error:
-            raise BadFile(f"the recipe cannot be read: {error}") from None
+            raise BadFile(f"the recipe cannot be read: {error}", hint=_CURE) from None
 
 
 def _told(value: object) -> str:

@@ -9,6 +9,7 @@ together, so that a row lists as aliases only what A1111 calls it and what diffe
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeVar
 
 from darkroom.core.errors import UnknownName
@@ -572,6 +573,7 @@ _SPELLINGS = (
 )
 
 
+@lru_cache(maxsize=1024)  # every name is asked for again and again
 def fold(name: str) -> str:
     """A name without what people vary: case, separators, and the habits of each program."""
     folded = name.casefold().strip()

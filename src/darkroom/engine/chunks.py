@@ -94,10 +94,13 @@ def runs(tokenizer: Tokenizer, pieces: Iterable[Piece], words: Words | None = No
         ids = tokenizer.encode(clean(piece.text))
         place = 0
         while place < len(ids):
-            found = words.find(ids, place) if words else None
-            length, _, run = found or (1, "", (Token(ids[place]),))
-            made.append(tuple(token._replace(weight=piece.weight) for token in run))
-            place += length
+            if found := words.find(ids, place) if words else None:
+                length, _, run = found
+                made.append(tuple(token._replace(weight=piece.weight) for token in run))
+                place += length
+            else:
+                made.append((Token(ids[place], piece.weight),))
+                place += 1
     return made
 
 

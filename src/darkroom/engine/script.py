@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from darkroom.core.errors import BadRequest
-from darkroom.core.prompt import Stage, networks, parts, schedule
+from darkroom.core.prompt import Allowance, Stage, networks, parts, schedule
 from darkroom.core.recipe import UsedModel
 from darkroom.engine.chunks import ROOM
 from darkroom.engine.shelf import Shelf
@@ -65,9 +65,9 @@ class Writer:
 
         Tags such as `<lora:…>` are no text; in the negative prompt they are, as in A1111.
         """
-        composed = parts(networks(prompt)[0])
+        composed, room = parts(networks(prompt)[0]), Allowance()
         staged = [
-            schedule(text, timing.calls, old=timing.old)
+            schedule(text, timing.calls, old=timing.old, allowance=room)
             for text in (*(part.text for part in composed), negative)
         ]
         reading, used = self._with_words(reading, staged)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.prompt.cases import GOLDENS, TEXTS
-from darkroom.core.prompt import Piece, attention, render
+from darkroom.core.prompt import Break, Piece, attention, render
 from darkroom.core.prompt.attention import EXACT, merged
 
 KNOWN = [case for case in GOLDENS["attention"] if "out" in case]
@@ -76,6 +76,8 @@ def model(text):
                 ":0)",
                 ":-1)",
                 ": .5 )",
+                ":2\x1c)",
+                ":\x85٣\u3000)",
                 "a",
                 " b ",
                 " BREAK ",
@@ -90,7 +92,7 @@ def model(text):
 )
 def test_every_bracket_multiplies_all_since_it_opened_to_the_last_bit(text):
     expected = model(text)
-    found = attention(text)
+    found = merged(attention(text))
     if max(text.count("("), text.count("[")) <= EXACT // 2:
         assert found == expected
     else:
@@ -104,7 +106,8 @@ def test_no_text_fails_and_every_word_stays(text):
     found = attention(text)
     assert found
     assert all(math.isfinite(piece.weight) for piece in found)
-    assert all(a.weight != b.weight for a, b in pairwise(found))
+    assert all(a.weight != b.weight or type(a) is not type(b) for a, b in pairwise(found))
+    assert sum(piece.is_break for piece in found) <= text.count("BREAK")
     words = re.findall(r"[^\W\d_]{2,}", re.sub(r"\bBREAK\b", " ", text))
     told = "".join(piece.text for piece in found)
     assert all(word in told for word in words)
@@ -124,9 +127,23 @@ def test_weights_stay_finite():
 
 def test_a_break_in_brackets_is_a_break_and_keeps_the_weight():
     a, mark, b = attention("(a BREAK b:1.2)")
-    assert (a.weight, b.weight, mark) == (1.2, 1.2, Piece("BREAK", -1.2))
+    assert (a.weight, b.weight, mark) == (1.2, 1.2, Break("BREAK", -1.2))
     assert mark.is_break
-    assert not any(piece.is_break for piece in attention("BREA\\K BREAKING aBREAK"))
+    assert not any(piece.is_break for piece in attention("BREA\\K BREAKING aBREAK (BREA\\K:-1)"))
+    assert not Piece("BREAK", -1).is_break
+
+
+@pytest.mark.parametrize(
+    "text", ["(a BREAK b:-1)", "(a BREAK b:0)", "a (BREAK:-1) b", "a(BREAK:0)b"]
+)
+def test_a_break_is_a_break_at_any_weight(text):
+    found = attention(text)
+    assert [piece.text.strip() for piece in found if piece.text.strip()] == ["a", "BREAK", "b"]
+    assert [piece.text for piece in found if piece.is_break] == ["BREAK"]
+
+
+def test_two_breaks_stay_two():
+    assert sum(piece.is_break for piece in attention("(a BREAK BREAK b:0)(BREAK:0)")) == 3
 
 
 @given(

@@ -94,6 +94,13 @@ def test_names_that_no_file_has_stay_and_are_told_once():
     assert wildcard_names("__a/b__ __c*__ __a/b__ __no\\_") == ("a/b", "c*")
 
 
+def test_whether_a_name_has_files_is_known_without_reading_them(tmp_path):
+    files = Wildcards({"a/b": tmp_path / "is not there.txt"})
+    assert "a/b" in files
+    assert "a/*" in files
+    assert "b" not in files
+
+
 def test_a_wildcard_in_itself_is_refused_with_the_way_there():
     with pytest.raises(BadRequest, match="__loop__ in __pool__ in __loop__"):
         expand("__loop__", 0, FILES)

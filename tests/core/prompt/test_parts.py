@@ -1,3 +1,6 @@
+import re
+import unicodedata
+
 import pytest
 from hypothesis import given
 
@@ -35,6 +38,23 @@ def test_a1111_cuts_the_same_comments(case):
 )
 def test_a_part_ends_in_its_weight(text, weight):
     assert parts(f"x AND {text}") == (("x", 1), (" a", weight))
+
+
+def test_numbers_may_have_any_white_space_around_them_and_any_digits():
+    from darkroom.core.prompt import attention, schedule
+    from darkroom.core.prompt.wildcards import weighted
+
+    for char in map(chr, range(0x110000)):
+        if re.match(r"\s", char):
+            assert attention(f"(a:{char}1.5{char})") == (("a", 1.5),)
+            assert parts(f"a{char}:{char}2{char}") == (("a", 2),)
+            assert schedule(f"[a:b:{char}5{char}]", 9) == ((5, "a"), (9, "b"))
+            assert weighted(f"{char}2::a") == ("a", 2)
+        elif re.match(r"\d", char):
+            value = unicodedata.decimal(char)
+            assert attention(f"(a:{char}.5)") == (("a", value + 0.5),)
+            assert parts(f"a:{char}") == (("a", value),)
+            assert weighted(f"{char}::a") == ("a", value)
 
 
 @pytest.mark.parametrize("text", ["a:1.2.3", "a:.", "a:", "a:1e2", f"a:{'9' * 400}", "a:1 b"])

@@ -4,7 +4,9 @@ from hypothesis import strategies as st
 
 from core.prompt.cases import GOLDENS, TEXTS
 from darkroom.core.errors import BadRequest
-from darkroom.core.prompt import schedule
+from darkroom.core.prompt import Allowance, schedule
+from darkroom.core.prompt.editing import Reader
+from darkroom.core.prompt.unfolding import texts_at
 
 
 @pytest.mark.parametrize("case", GOLDENS["schedule"], ids=lambda case: repr(case["prompt"]))
@@ -72,6 +74,43 @@ def test_a_failure_outside_leaves_what_is_inside():
 def test_equal_steps_share_their_text():
     stages = schedule("[a|b]" * 1000 + "[c:d:4]", 10)
     assert len({id(stage.text) for stage in stages}) == 4
+
+
+def words(nested):
+    number = st.integers(0, 12).map(str)
+    several = st.lists(nested, min_size=2, max_size=4).map("|".join)
+    return st.one_of(
+        st.tuples(nested, nested).map("".join),
+        st.tuples(nested, nested, number).map(lambda parts: f"[{':'.join(parts)}]"),
+        several.map("[{}]".format),
+        nested.map("({})".format),
+    )
+
+
+@given(st.recursive(st.sampled_from(["", "a", "b ", "5"]), words), st.integers(1, 12))
+def test_every_step_says_what_is_in_force_then(text, steps):
+    def at(found, step):
+        if isinstance(found, list):
+            return "".join(at(node, step) for node in found)
+        return found if isinstance(found, str) else at(found.between(step, step), step)
+
+    nodes = Reader(lambda _text, value: min(int(value), steps)).read(text)
+    expected = [at(nodes, step) for step in range(1, steps + 1)]
+    assert texts_at(nodes, range(1, steps + 1), Allowance()) == expected
+    stages = schedule(text, steps)
+    told = [next(s.text for s in stages if step <= s.end) for step in range(1, steps + 1)]
+    assert told == expected
+
+
+def test_a_cycle_of_equal_options_is_no_number():
+    assert schedule("[a:b:[5|5]]", 2) == ((1, "[a:b:5]"), (2, "[a:b:5]"))
+
+
+def test_parts_share_an_allowance():
+    allowance = Allowance(2000)
+    schedule("[a|b]" * 100, 9, allowance=allowance)
+    with pytest.raises(BadRequest, match="too long"):
+        schedule("[a|b]" * 100, 9, allowance=allowance)
 
 
 def test_a_text_that_would_fill_the_memory_is_refused():

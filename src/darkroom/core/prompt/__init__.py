@@ -3,14 +3,16 @@
     template ─ expand ─► prompt ─ apply_styles, without_comments, networks ─► text
     text ─ parts ─► [Part] ─ schedule ─► [Stage] ─ attention ─► [Piece]
 
-Every function takes any text and is linear in its length. What A1111 would crash on, and what is no
-grammar, is literal text. Prompts of ComfyUI and InvokeAI become ours first (`DIALECTS`).
+Every function takes any text and reads it in a time linear in its length. What it says in the steps
+can be longer by as much as there are steps, so `schedule` has an `Allowance` and refuses what costs
+more. What A1111 would crash on, and what is no grammar, is literal text. Prompts of ComfyUI and
+InvokeAI become ours first (`DIALECTS`).
 """
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from darkroom.core.prompt.attention import Piece, attention
+from darkroom.core.prompt.attention import Break, Piece, attention, merged
 from darkroom.core.prompt.comfyui import comfyui_pieces, from_comfyui
 from darkroom.core.prompt.comments import without_comments
 from darkroom.core.prompt.composition import Part, parts
@@ -26,6 +28,7 @@ from darkroom.core.prompt.styles import (
     read_styles,
     read_styles_file,
 )
+from darkroom.core.prompt.unfolding import Allowance
 from darkroom.core.prompt.wildcards import Wildcards
 
 DIALECTS: Mapping[str, Callable[[str], str]] = MappingProxyType(
@@ -35,6 +38,8 @@ DIALECTS: Mapping[str, Callable[[str], str]] = MappingProxyType(
 
 __all__ = [
     "DIALECTS",
+    "Allowance",
+    "Break",
     "Expanded",
     "Network",
     "Part",
@@ -49,6 +54,7 @@ __all__ = [
     "find_styles",
     "from_comfyui",
     "from_invokeai",
+    "merged",
     "networks",
     "parts",
     "read_styles",

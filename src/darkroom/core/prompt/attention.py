@@ -28,24 +28,38 @@ EXACT = 10  # brackets deep
 
 
 class Piece(NamedTuple):
-    """Text of one weight, or a break: the word BREAK at -1 times the weight around it."""
+    """Text of one weight."""
 
     text: str
     weight: float = 1.0
 
     @property
     def is_break(self) -> bool:
-        """Whether this ends a chunk. In `(a BREAK b)` too, where A1111 reads the word at -1.1."""
-        return self.text == "BREAK" and self.weight < 0
+        """Whether this ends a chunk."""
+        return isinstance(self, Break)
+
+
+class Break(Piece):
+    """The end of a chunk: for A1111 the word BREAK at -1 times the weight around it.
+
+    A1111 sees its break in a weight of exactly -1, so in `(a BREAK b:1.2)` it reads the word.
+    """
+
+    __slots__ = ()
 
 
 def attention(text: str) -> tuple[Piece, ...]:
-    """The pieces of `text` with their weights, at least one; equal neighbours are merged."""
-    return merged(_weighed(text)) or (Piece(""),)
+    """The pieces of `text` with their weights, at least one.
+
+    Neighbours of equal weight are joined, but never with a break.
+    """
+    runs = groupby(_weighed(text), key=itemgetter(1, 2))
+    joined = (kind("".join([word[0] for word in run]), weight) for (weight, kind), run in runs)
+    return tuple(joined) or (Piece(""),)
 
 
 def merged(pieces: Iterable[tuple[str, float]]) -> tuple[Piece, ...]:
-    """`pieces` with neighbours of equal weight joined."""
+    """`pieces` with all neighbours of equal weight joined, as A1111 joins them: breaks too."""
     runs = groupby(pieces, key=itemgetter(1))
     return tuple(Piece("".join([text for text, _ in run]), weight) for weight, run in runs)
 
@@ -54,33 +68,36 @@ def merged(pieces: Iterable[tuple[str, float]]) -> tuple[Piece, ...]:
 _MARK = re.compile(r"([()\[\]]|:\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)\s*\)|\\[()\[\]\\]?)")
 _BREAK = re.compile(r"\bBREAK\b")
 
+_Word = tuple[str, float, type[Piece]]
 
-def _weighed(text: str) -> Iterator[tuple[str, float]]:
+
+def _weighed(text: str) -> Iterator[_Word]:
     parts = _MARK.split(text)  # words and marks in turns
     brackets = _Brackets(len(parts))
+    rounds, squares = brackets.rounds, brackets.squares
     words = []  # with the pairs around them; their factors are known at the end
     for place, part in enumerate(parts):
         word = brackets.read(part, place) if place % 2 else part or None
         if word is not None:
-            words.append((word, brackets.rounds.open, brackets.squares.open))
-    weight, at = 1.0, [0, 0]
-    for word, *pairs in words:
+            words.append((word, (rounds.open, squares.open)))
+    weight, at = 1.0, (0, 0)
+    for word, pairs in words:
         if pairs != at:
             weight, at = brackets.weight(*pairs), pairs
         if "BREAK" in word:
-            yield from ((part, sign * weight) for part, sign in _breaks(word))
+            yield from _breaks(word, weight)
         else:
-            yield word, weight
+            yield word, weight, Piece
 
 
-def _breaks(text: str) -> Iterator[tuple[str, int]]:
+def _breaks(text: str, weight: float) -> Iterator[_Word]:
     """`text` split at the word BREAK, which swallows the white space around it."""
     # A pattern with that white space in it would look at a long run of it again from every place.
     *heads, tail = _BREAK.split(text)
     for place, head in enumerate(heads):
-        yield head.strip() if place else head.rstrip(), 1
-        yield "BREAK", -1
-    yield tail.lstrip() if heads else tail, 1
+        yield head.strip() if place else head.rstrip(), weight, Piece
+        yield "BREAK", -weight, Break
+    yield tail.lstrip() if heads else tail, weight, Piece
 
 
 class _Pairs:
@@ -142,7 +159,7 @@ class _Brackets:
         elif first == ")" and self.rounds.open:
             self.rounds.stop(place, ROUND)
         elif first == ":" and self.rounds.open:
-            self.rounds.stop(place, float(mark[1:-1]))
+            self.rounds.stop(place, float(mark[1:-1].strip()))
         else:
             return mark[1:] if first == "\\" else mark
         return None

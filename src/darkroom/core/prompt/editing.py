@@ -16,13 +16,13 @@ and the list is right as it stands. So reading is linear, and nothing recurses.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from darkroom.core.prompt.number import finite
 
 _TOKEN = re.compile(r"(?:[^\\\[\]():|]+|\\.)+|[\\\[\]():|]")
-_NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
+_NUMBER = re.compile(r"\s*([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*")
 _OPENS = {")": "(", "]": "["}
 _COLONS = {"(": 1, "[": 2}  # that a pair may hold
 
@@ -34,9 +34,11 @@ class Edit(NamedTuple):
     after: "Section"
     end: int
 
-    def at(self, step: int) -> "Section":
-        """What stands here in `step`, from 1."""
-        return self.before if step <= self.end else self.after
+    def between(self, first: int, last: int) -> "Section | Edit":
+        """What stands here from step `first` to `last`, or this if that changes."""
+        if last <= self.end:
+            return self.before
+        return self.after if first > self.end else self
 
 
 class Cycle(NamedTuple):
@@ -44,29 +46,15 @@ class Cycle(NamedTuple):
 
     options: list["Section"]
 
-    def at(self, step: int) -> "Section":
-        """What stands here in `step`, from 1."""
-        return self.options[(step - 1) % len(self.options)]
+    def between(self, first: int, last: int) -> "Section | Cycle":
+        """What stands here from step `first` to `last`, or this if that changes."""
+        if first != last and len(self.options) > 1:
+            return self
+        return self.options[(first - 1) % len(self.options)]
 
 
 Node = str | Edit | Cycle
 Section = str | list[Node]
-
-
-def text_at(nodes: Iterable[Node], step: int) -> str:
-    """What the prompt says in `step`, from 1."""
-    words: list[str] = []
-    open_: list[Iterator[Node]] = [iter(nodes)]
-    while open_:
-        for node in open_[-1]:
-            now = node if isinstance(node, str) else node.at(step)
-            if not isinstance(now, str):
-                open_.append(iter(now))
-                break
-            words.append(now)
-        else:
-            open_.pop()
-    return "".join(words)
 
 
 class NotGrammar(ValueError):
@@ -83,7 +71,7 @@ class Reader:
         self._pairs: list[tuple[str, int, int]] = []
         self._marks: list[tuple[str, int]] = []  # the `:` and `|` of all open pairs, and where
         self.ends: set[int] = set()  # of all edits
-        self.cycles: set[int] = set()  # the lengths of all cycles
+        self.cycles: set[int] = set()  # the lengths of all cycles, 1 where nothing changes
 
     def read(self, text: str) -> list[Node]:
         """The nodes of `text`; NotGrammar if it is literal as a whole."""
@@ -149,22 +137,26 @@ class Reader:
             start = mark
         last = self._section(start + 1, len(self._nodes))
         if self._divider(first) == "|":
-            self.cycles.add(len(sections) + 1)
-            return Cycle([*sections, last])
+            options = [*sections, last]
+            if isinstance(last, str) and options.count(last) == len(options):
+                options = [last]
+            self.cycles.add(len(options))
+            return Cycle(options)
         if (end := self._end(last)) is None:
             return None
         self.ends.add(end)
         return Edit(sections[-2] if len(sections) > 1 else "", sections[-1], end)
 
     def _section(self, start: int, stop: int) -> Section:
-        nodes = self._nodes[start:stop]
-        return nodes[0] if len(nodes) == 1 and isinstance(nodes[0], str) else nodes
+        if stop - start > 1:
+            return self._nodes[start:stop]
+        node = self._nodes[start] if stop > start else ""
+        return node if isinstance(node, str) else [node]
 
-    def _end(self, number: Section) -> int | None:
-        if not isinstance(number, str) or not _NUMBER.fullmatch(number):
-            return None
-        value = finite(number)
-        return None if value is None else self._when(number, value)
+    def _end(self, section: Section) -> int | None:
+        found = _NUMBER.fullmatch(section) if isinstance(section, str) else None
+        value = finite(found[1]) if found else None
+        return self._when(found[1], value) if found and value is not None else None
 
     def _forget(self) -> None:
         """Something does not fit: all open pairs are text."""

@@ -13,10 +13,8 @@ from bisect import bisect_left
 from math import lcm
 from typing import NamedTuple
 
-from darkroom.core.errors import BadRequest
-from darkroom.core.prompt.editing import NotGrammar, Reader, text_at
-
-MAX_TEXT = 16_000_000  # characters of all different texts of one schedule
+from darkroom.core.prompt.editing import NotGrammar, Reader
+from darkroom.core.prompt.unfolding import Allowance, texts_at
 
 
 class Stage(NamedTuple):
@@ -45,12 +43,17 @@ class _Rule(NamedTuple):
 
 
 def schedule(
-    text: str, steps: int, *, hires_steps: int | None = None, old: bool = False
+    text: str,
+    steps: int,
+    *,
+    hires_steps: int | None = None,
+    old: bool = False,
+    allowance: Allowance | None = None,
 ) -> tuple[Stage, ...]:
     """The stages of `text`, in order; the last ends with the last step.
 
-    BadRequest where the stages would fill the memory: a text of megabytes that is another one in
-    every step.
+    BadRequest where the stages would fill the memory or take for ever, such as a text of megabytes
+    that is another one in every step: beyond `allowance`, which the parts of a prompt may share.
     """
     if hires_steps is None or old:
         rule = _Rule(steps, old=old)
@@ -63,20 +66,14 @@ def schedule(
         nodes = reader.read(text)
     except NotGrammar:
         return (Stage(rule.steps, text),)
-    stages = []
     edits = sorted(reader.ends)
     ends = range(1, rule.steps + 1) if reader.cycles else sorted({*edits, rule.steps} - {0})
     period = lcm(*reader.cycles)  # steps after which all cycles begin again
-    texts: dict[tuple[int, int], str] = {}  # one for all steps in which edits and cycles are equal
-    room = MAX_TEXT
-    for end in ends:
-        state = bisect_left(edits, end), end % period
-        if state not in texts:
-            texts[state] = text_at(nodes, end)
-            if (room := room - len(texts[state])) < 0:
-                raise BadRequest(
-                    f"the prompt is too long ({len(text):,} characters) to change this often",
-                    hint="Shorten it, or take out some of its [a|b] and [a:b:n].",
-                )
-        stages.append(Stage(end, texts[state]))
-    return tuple(stages)
+    # In steps of one state all edits and cycles are equal; the first stands for them.
+    states = [(bisect_left(edits, end), end % period) for end in ends]
+    firsts: dict[tuple[int, int], int] = {}
+    for state, end in zip(states, ends, strict=True):
+        firsts.setdefault(state, end)
+    found = texts_at(nodes, list(firsts.values()), allowance or Allowance())
+    texts = dict(zip(firsts, found, strict=True))
+    return tuple(Stage(end, texts[state]) for end, state in zip(ends, states, strict=True))

@@ -61,6 +61,10 @@ class Wildcards:
                     files.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
         return cls(files)
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there are files of that name; they are not read."""
+        return bool(self._matching(name))
+
     def find(self, name: str) -> Lines | None:
         """The options of `name`, in which `*` and `?` stand for any text; None if there are none.
 

@@ -1,12 +1,13 @@
 """Infotexts: of A1111, and of all the programs that speak its language."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from darkroom.media.metadata import civitai
-from darkroom.media.metadata.carried import TEXT, Carried, parse_object
-from darkroom.media.metadata.found import Found, FoundModel, Program
+from darkroom.media.metadata.carried import MAX_JSON, TEXT, Carried, parse_object
+from darkroom.media.metadata.found import Found, FoundModel, Program, is_model
 from darkroom.media.metadata.implied import implied
 from darkroom.media.metadata.infotext import NEGATIVE, VERSION, Infotext
 from darkroom.media.metadata.infotext import read as read_infotext
@@ -18,12 +19,13 @@ _PLACES = (*_PROMPTS, "UserComment", "comment", "ImageDescription", "dc:descript
 _TAG = re.compile(r"<(lora|lyco|hypernet):([^:<>]{1,300})(?::([^<>]{0,300}))?>")
 _TAG_ROLES = {"lora": "lora", "lyco": "lora", "hypernet": "hypernetwork"}
 _MAX_MODELS = 500
-_JSON = re.compile(r'\s*(?:\{\s*"|\[\s*\{)')
+# The start of JSON of objects, also where it is damaged; and what holds no word of a prompt.
+_JSON = re.compile(r'\s*(?:\{\s*"|\[\s*\{\s*"|[\s{}\[\],:"]*\Z)')
+_JSON_STARTS = ("{", "[", "null", "true", "false", *"-0123456789")
 _NAMED = re.compile(r"(.{1,300}?)(?: \[([0-9a-fA-F]{6,64})\])?")
 _NAMED_ROLES = {"Refiner": "refiner", "Hires checkpoint": "hires checkpoint"}
 _FORGE = re.compile(r"f\d+\.\d|neo|.*forge", re.IGNORECASE)
 _FORGE_KEYS = {"Distilled CFG Scale", "Module 1", "Diffusion in Low Bits"}
-_ADDS_DEFAULTS = ("a1111", "forge", "civitai")
 
 
 def read(carried: Carried) -> Found | None:
@@ -34,9 +36,22 @@ def read(carried: Carried) -> Found | None:
             continue
         said = read_infotext(text)
         has_prompts = place in _PROMPTS or f"\n{NEGATIVE}" in text
-        if said.settings or (has_prompts and not _JSON.match(text)):
+        if said.settings or (has_prompts and not _is_json(text)):
             return of_infotext(said, fooocus="fooocus_scheme" in carried.texts)
     return None
+
+
+def _is_json(text: str) -> bool:
+    """Whether it is data and not a prompt; a text in quotes may be one."""
+    if _JSON.match(text):
+        return True
+    if len(text) > MAX_JSON or not text.lstrip().startswith(_JSON_STARTS):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def of_infotext(said: Infotext, *, fooocus: bool = False) -> Found:
@@ -44,13 +59,16 @@ def of_infotext(said: Infotext, *, fooocus: bool = False) -> Found:
     source = "fooocus" if fooocus else program(said)
     if source in ("civitai", "forge"):
         said = replace(said, settings=civitai.mend(said.settings))
+    if source == "fooocus" and "Scheduler" in said.settings:
+        scheduler = {"Schedule type": said.settings["Scheduler"]}
+        said = replace(said, settings={**scheduler, **said.settings})
     return Found(
         source=source,
         prompt=said.prompt,
         negative_prompt=said.negative_prompt,
         settings=said.settings,
         models=tuple(_models(said))[:_MAX_MODELS],
-        implied=implied(said) if source in _ADDS_DEFAULTS else None,
+        implied=implied(said.settings, said.prompt, said.negative_prompt),
     )
 
 
@@ -75,16 +93,17 @@ def program(said: Infotext) -> Program:
 def _models(said: Infotext) -> Iterator[FoundModel]:
     settings = said.settings
     more = parse_object(settings.get("Hashes", "")) or {}
-    name, digest = settings.get("Model", ""), settings.get("Model hash") or more.get("model")
+    named = {key: value for key, value in settings.items() if is_model(value)}
+    name, digest = named.get("Model"), named.get("Model hash") or more.get("model")
     if name or digest:
         yield FoundModel.of("checkpoint", name or digest, hash=digest)
     for key, role in _NAMED_ROLES.items():
-        if found := _NAMED.fullmatch(settings.get(key, "")):
+        if found := _NAMED.fullmatch(named.get(key, "")):
             yield FoundModel.of(role, found[1], hash=found[2])
-    if vae := settings.get("VAE"):
+    if vae := named.get("VAE"):
         yield FoundModel.of("vae", vae, hash=settings.get("VAE hash") or more.get("vae"))
-    modules = sorted(key for key in settings if re.fullmatch(r"Module \d{1,2}", key))
-    yield from (FoundModel.of("module", settings[key]) for key in modules)
+    modules = sorted(key for key in named if re.fullmatch(r"Module \d{1,2}", key))
+    yield from (FoundModel.of("module", named[key]) for key in modules)
     yield from _networks(said, more)
     yield from civitai.resources(settings)
 

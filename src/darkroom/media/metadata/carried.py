@@ -25,6 +25,7 @@ MAX_ALL_JSON = 16 << 20  # characters of all documents of one file
 MAX_INPUT = 256 << 20  # bytes from standard input
 TEXT = "text"  # the key of a text that is a file of its own, or came from standard input
 STANDARD_INPUT = "-"
+BOM = "\ufeff"
 
 # ComfyUI writes "prompt:{…}" and "workflow:{…}" into EXIF tags that are made for cameras.
 _LABELLED = re.compile(r"\s*(prompt|workflow):\s*(?=\{)", re.IGNORECASE)
@@ -42,12 +43,20 @@ class Carried:
     kind: str = TEXT  # of file: png, jpeg, … or TEXT
     size: tuple[int, int] | None = None  # pixels, where the header of a PNG says so
     documents: Mapping[str, Document] = field(default_factory=dict)
+    refused: BadFile | None = None  # what to say where the texts that could be read say nothing
 
     @classmethod
     def of(
-        cls, name: str, texts: Mapping[str, str], *, kind: str = TEXT, size: Any = None
+        cls,
+        name: str,
+        texts: Mapping[str, str],
+        *,
+        kind: str = TEXT,
+        size: Any = None,
+        refused: BadFile | None = None,
     ) -> "Carried":
-        """Find the documents among `texts`."""
+        """Find the documents among `texts`, and take off the marks of the order of bytes."""
+        texts = {key: text.lstrip(BOM) for key, text in texts.items()}
         documents: dict[str, Document] = {}
         left = MAX_ALL_JSON
         for key, text in texts.items():
@@ -56,7 +65,9 @@ class Carried:
             if len(body) <= left and (document := parse_object(body)) is not None:
                 documents[label[1].lower() if label else key] = document
                 left -= len(body)
-        return cls(name=name, texts=texts, kind=kind, size=size, documents=documents)
+        return cls(
+            name=name, texts=texts, kind=kind, size=size, documents=documents, refused=refused
+        )
 
     @property
     def is_picture(self) -> bool:
@@ -80,7 +91,10 @@ def carried_by(path: Path) -> Carried:
     if str(path) == STANDARD_INPUT:
         data = sys.stdin.buffer.read(MAX_INPUT + 1)
         if len(data) > MAX_INPUT:
-            raise BadFile(f"standard input is longer than {MAX_INPUT >> 20} MiB")
+            raise BadFile(
+                f"standard input is longer than {MAX_INPUT >> 20} MiB",
+                hint="Save it as a file and name that.",
+            )
         return carried_in(io.BytesIO(data), "standard input")
     with opened(path) as file:
         return carried_in(file, str(path))
@@ -104,9 +118,11 @@ def carried_in(file: BinaryIO, name: str) -> Carried:
             elif key == HEADER:
                 size = int.from_bytes(data[:4], "big"), int.from_bytes(data[4:], "big")
     except EOFError:  # what stands before the end is as good as ever
-        if not texts:
-            raise BadFile(f"{name} is cut off", hint="Copy or download it again.") from None
-    return Carried.of(name, texts, kind=kind, size=size)
+        source.passed_over.append(BadFile(f"{name} is cut off", hint="Copy or download it again."))
+    refused = next(iter(source.passed_over), None)
+    if refused is not None and not texts:
+        raise refused
+    return Carried.of(name, texts, kind=kind, size=size, refused=refused)
 
 
 def _unwrapped(kind: str, source: Source, pieces: Iterator[Piece]) -> Iterator[Piece]:
@@ -128,7 +144,7 @@ def _unwrapped(kind: str, source: Source, pieces: Iterator[Piece]) -> Iterator[P
 def _text_file(source: Source, file: BinaryIO) -> Carried:
     data = file.read(MAX_TEXT + 1)
     source.count(len(data))
-    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
+    text = data.decode("utf-8", errors="replace").lstrip(BOM)
     if "\0" in text[:4096] or _WEB_PAGE.match(text):
         hint = "PNG, JPEG, WebP, AVIF, GIF, TIFF, texts and JSON are read."
         raise BadFile(f"{source.name} is not a picture", hint=hint)
@@ -147,16 +163,21 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """The file at `path`, open for reading; BadFile says why it cannot be."""
     told = shorten(str(path), 300)
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
+        mode = found.st_mode
+        if stat.S_ISREG(mode) and not found.st_size:
+            raise BadFile(f"{told} is empty", hint="Copy or download it again.")
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe would wait for ever
             raise BadFile(f"{told} is not a regular file", hint="Name a picture.")
         with path.open("rb") as file:
             yield file
     except FileNotFoundError:
-        raise BadFile(f"{told} does not exist") from None
+        raise BadFile(f"{told} does not exist", hint="Is the name spelt right?") from None
     except IsADirectoryError:
         raise BadFile(f"{told} is a folder", hint="Give the picture itself.") from None
     except OSError as error:
-        raise BadFile(f"{told} cannot be read: {error.strerror}") from None
+        hint = "Can you open it yourself? Try a copy of it."
+        raise BadFile(f"{told} cannot be read: {error.strerror}", hint=hint) from None
     except ValueError:  # a NUL in the name
-        raise BadFile(f"{shorten(str(path))!r} is not a file name") from None
+        hint = "Name a picture."
+        raise BadFile(f"{shorten(str(path))!r} is not a file name", hint=hint) from None

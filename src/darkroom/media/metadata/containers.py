@@ -92,7 +92,8 @@ def _blocks(source: Source, *, keep: bool) -> Iterator[bytes]:
             yield source.take(length)
         else:
             source.skip(length)
-    raise BadFile(f"{source.name} has too many blocks for a picture")
+    hint = "Open it in an editor of pictures and save it anew."
+    raise BadFile(f"{source.name} has too many blocks for a picture", hint=hint)
 
 
 def avif(source: Source) -> Iterator[Piece]:
@@ -105,7 +106,8 @@ def avif(source: Source) -> Iterator[Piece]:
             length, start = int.from_bytes(head[8:], "big"), 16
         if head[4:8] == b"meta":
             if length > _MAX_META:
-                raise BadFile(f"{source.name} has a list of parts that is too long")
+                hint = "Open it in an editor of pictures and save it anew."
+                raise BadFile(f"{source.name} has a list of parts that is too long", hint=hint)
             meta = dict(_boxes(source.at(place + start, length - start)[4:]))
             yield from _items(source, meta)
             return

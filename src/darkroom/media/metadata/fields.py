@@ -14,7 +14,9 @@ from darkroom.core.sampler_table import AUTOMATIC, find_sampler, find_scheduler
 from darkroom.media.metadata.infotext_table import INFORMATION, ROWS, Row
 
 _KNOWN = frozenset(ImageRequest.model_fields)
-_NOTHING = ("", "None", "none", "-1", "Use same choices")  # values that ask for nothing
+_NOTHING = ("", "None", "none", "-1", "Use same choices", "Automatic")  # that ask for nothing
+_STRENGTH = "Denoising strength"
+_FROM_A_PICTURE = ("Init image hash", "Mask blur", "Mask mode", "Masked content", "Inpaint area")
 # Other programs' spellings: the prefix is an old ComfyUI's, the suffix InvokeAI's for Karras.
 _OTHER_SPELLING = re.compile(r"(?:sample_)?(.*?)(_k)?", re.DOTALL)
 
@@ -41,8 +43,18 @@ def request_fields(
         except (ValueError, UnknownName):
             left_out.append(f"{key}: {shorten(text)}")
     fields, refused = _accepted(tries)
+    if _strength_does_nothing(settings):
+        mapped.add(_STRENGTH)
     rest = ((k, v) for k, v in settings.items() if k not in mapped and v not in _NOTHING)
     return fields, left_out + refused + [f"{key}: {shorten(text)}" for key, text in rest]
+
+
+def _strength_does_nothing(settings: Mapping[str, str]) -> bool:
+    """1 is a picture from noise alone; 0 is its picture again, if it has one to start from."""
+    starts = not settings.keys().isdisjoint(_FROM_A_PICTURE) or "img2img" in str(
+        settings.get("Operations")
+    )
+    return settings.get(_STRENGTH) in (("1", "1.0") if starts else ("0", "0.0", "1", "1.0"))
 
 
 def _accepted(tries: list[tuple[str, Fields]]) -> tuple[Fields, list[str]]:

@@ -8,13 +8,19 @@ from typing import Any, Literal
 
 from darkroom.core.recipe import Recipe
 from darkroom.media.metadata.fields import request_fields
+from darkroom.media.metadata.infotext_table import OLD_RULES
 
 Program = Literal[
     "darkroom", "a1111", "forge", "sdnext", "civitai", "novelai", "invokeai", "comfyui", "swarmui",
     "fooocus", "easydiffusion", "drawthings",
 ]  # fmt: skip
 _HASH = re.compile(r"(?:0x)?([0-9a-fA-F]{6,64})")
-_CHANGE_PIXELS = ("Old prompt editing timelines",)
+_LIKE_A1111 = ("a1111", "forge", "civitai")  # what an infotext of theirs implies, was so
+_NO_MODEL = frozenset(
+    {"", "none", "automatic", "use same checkpoint", "use same choices", "built-in", "null"}
+)
+_FIRST_PASS = ("Size", "Hires resize")  # made of other sizes, where there is a first pass
+_SIZE = re.compile(r"(\d{1,14})x(\d{1,14})")
 _MAX_NAME = 400  # characters of a model's name
 
 
@@ -60,7 +66,7 @@ class Found:
     settings: Mapping[str, str]
     models: tuple[FoundModel, ...] = ()
     remarks: tuple[str, ...] = ()  # what a reader had to leave out, in words
-    implied: Mapping[str, Any] | None = None  # what A1111 adds to its own texts on reading
+    implied: Mapping[str, Any] | None = None  # what A1111 adds to an infotext on reading
     recipe: Recipe | None = None
 
     @property
@@ -81,6 +87,7 @@ class Found:
             return []
         _, unmapped = request_fields(self.prompt, self.negative_prompt, self._asked())
         said = {*self.settings.values(), *map(base_name, self.settings.values())}
+        rules = [f"{key}: {words}" for key, words in OLD_RULES.items() if self._rules().get(key)]
         loose = [
             f"{each.role} {each.name!r}" + (f" (weight {each.weight:g})" if each.weight else "")
             for each in self.models
@@ -88,24 +95,34 @@ class Found:
             and each.name not in said
             and f":{each.name}:" not in self.prompt
         ]
-        return [*unmapped, *loose, *self.remarks]
+        return [*unmapped, *rules, *loose, *self.remarks]
 
     def _asked(self) -> dict[str, str]:
         """The settings, with those that A1111 leaves unsaid and that change pixels.
 
         Its noise comes from the graphics card, which is almost always NVIDIA's.
         """
-        implied = self.implied or {}
-        more = {"RNG": "NV"} if implied.get("RNG") == "GPU" else {}
-        more |= {key: str(implied[key]) for key in _CHANGE_PIXELS if key in implied}
-        return {**self.settings, **more}
+        asked = {**self.settings, **{key: "True" for key in self._rules() if key not in OLD_RULES}}
+        whole = {**(self.implied or {}), **self.settings}
+        if self.source in _LIKE_A1111 and str(whole.get("RNG")).upper() == "GPU":
+            asked["RNG"] = "NV"
+        return asked
+
+    def _rules(self) -> Mapping[str, Any]:
+        """The old rules by which A1111 made the picture."""
+        implied = self.implied if self.source in _LIKE_A1111 else None
+        return {key: value for key, value in (implied or {}).items() if value is True}
 
     def to_json(self) -> dict[str, Any]:
         """What `darkroom info --json` prints."""
         shown: dict[str, Any] = {
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
-            "settings": {**self.settings, **dict(split_sizes(self.settings))},
+            "settings": {
+                **self.settings,
+                **dict(split_sizes(self.settings)),
+                **(self.implied or {}),
+            },
             "models": [each.to_json() for each in self.models],
             "source": self.source,
         }
@@ -116,12 +133,21 @@ class Found:
         return shown | {"request": self.fields(), "left_out": self.left_out}
 
 
-def split_sizes(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """A1111's other names for sizes: "Size: 512x768" is also "Size-1" and "Size-2"."""
-    for key, value in settings.items():
-        if len(value) < 30 and (size := re.fullmatch(r"(\d+)x(\d+)", value)):
-            yield f"{key}-1", size[1]
-            yield f"{key}-2", size[2]
+def split_sizes(settings: Mapping[str, str]) -> Iterator[tuple[str, str | int]]:
+    """A1111's other names for sizes: "Size: 512x768" is also "Size-1" and "Size-2".
+
+    They are texts, but numbers where A1111 reckons them from the size of a first pass.
+    """
+    sizes = {key: found for key, value in settings.items() if (found := _SIZE.fullmatch(value))}
+    for key, size in sizes.items():
+        kind = int if "First pass size" in sizes and key in _FIRST_PASS else str
+        yield f"{key}-1", kind(size[1])
+        yield f"{key}-2", kind(size[2])
+
+
+def is_model(name: str | None) -> bool:
+    """Whether it is the name of a model, and not a word for none."""
+    return name is not None and name.strip().casefold() not in _NO_MODEL
 
 
 def base_name(name: str) -> str:
@@ -172,7 +198,8 @@ def at(document: object, path: str) -> Any:
 def text_at(document: object, *paths: str) -> str:
     """The first text among the values at `paths`; empty when there is none."""
     values = (at(document, path) for path in paths)
-    return next((value for value in values if isinstance(value, str) and value), "")
+    text = next((value for value in values if isinstance(value, str) and value), "")
+    return text.lstrip("\ufeff")
 
 
 def dicts(value: object) -> list[dict[str, Any]]:

@@ -5,31 +5,32 @@ text names.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from darkroom.media.metadata.found import split_sizes
-from darkroom.media.metadata.infotext import Infotext
+from darkroom.media.metadata.found import is_model, split_sizes
 from darkroom.media.metadata.infotext_table import IMPLIED
 
 _VERSION = re.compile(r"v?(\d{1,4})\.(\d{1,4})\.(\d{1,4})(?:-(\d{1,6}))?(?:-.*)?")
 _EMPHASIS = re.compile(r"(?<!\\)[(\[]")
 
 
-def implied(found: Infotext) -> dict[str, Any]:
-    """The settings that A1111 adds to those of `found`."""
-    said = {**found.settings, **dict(split_sizes(found.settings))}
+def implied(settings: Mapping[str, str], prompt: str, negative_prompt: str) -> dict[str, Any]:
+    """The settings that A1111 adds to those of an infotext."""
+    said = {**settings, **dict(split_sizes(settings))}
     added = {key: value for key, value in IMPLIED.items() if key not in said}
-    prompts = f"{found.prompt}\n{found.negative_prompt}"
+    prompts = f"{prompt}\n{negative_prompt}"
     if "Emphasis" not in said and _EMPHASIS.search(prompts):
         added["Emphasis"] = "Original"
-    version = _version(said.get("Version", ""))
+    version = _version(settings.get("Version", ""))
     if version is None:
         return added
     rules = {
         "Old prompt editing timelines": version < (1, 6, 0) and "[" in prompts,
         "Pad conds v0": version < (1, 6, 0) and said.get("Sampler") in ("DDIM", "PLMS"),
         "Downcast alphas_cumprod": version < (1, 7, 0, 225),
-        "Refiner switch by sampling steps": version < (1, 8, 0) and "Refiner" in said,
+        "Refiner switch by sampling steps": version < (1, 8, 0)
+        and is_model(settings.get("Refiner")),
     }
     return added | {key: True for key, applies in rules.items() if applies and key not in said}
 

@@ -30,6 +30,8 @@ _MAX_KEY = 200  # characters
 _MAX_BROKEN = 50  # quotes and brackets without an end; behind these, they are plain text
 _MAX_STARTS = 20  # lines that may be the first of the parameters, tried from the last one back
 _MAX_LINES = 200  # of parameters, where each stands on a line of its own
+_MAX_VALUE = 10_000  # characters of the value of one of them
+_MAX_LEFT = 100  # keys in front of the one that tells where parameters stand on a line of words
 _MAX_ITEMS = 5000  # between commas; the rest is passed over
 
 _KNOWN = frozenset(
@@ -38,9 +40,10 @@ _KNOWN = frozenset(
 _DEFAULTS = {name: field.default for name, field in ImageRequest.model_fields.items()}
 _STEPS = re.compile(r"\s*Steps:\s*\d+\s*(?:,|$)")
 _INLINE = re.compile(
-    r"\bSteps:\s?\d+\s?,\s?"
-    r"(?:Sampler|Schedule type|Scheduler|CFG scale|Seed|Size|VAE|Model|Styles)\b"
+    r"\bSteps:\s?\d+\s?(?:,\s?"
+    r"(?:Sampler|Schedule type|Scheduler|CFG scale|Seed|Size|VAE|Model|Styles)\b|$)"
 )
+_KNOWN_KEY = re.compile(rf"\b(?:{'|'.join(sorted(_KNOWN, key=len, reverse=True))}):\s?")
 _TEMPLATE = re.compile(r"\s*(Template|Negative Template|Used embeddings|Time taken):\s*(.*)")
 _LINE = re.compile(r"\s*(\w[\w \-/]{1,80}):\s*(.*)")
 _NO_KEY = re.compile(r"[^\w \-/]")
@@ -148,7 +151,7 @@ def _split(lines: list[str]) -> tuple[list[str], dict[str, str]]:
         first = _upwards(lines, start)
         if (pairs := _block(lines[first:])) is not None:
             return lines[:first], pairs
-    if (found := _inline(lines)) is not None:
+    if (found := _inline(lines) or _anywhere(lines)) is not None:
         return found
     pairs = _pairs(lines[-1])
     if _count(pairs) >= _LEAST:
@@ -157,6 +160,21 @@ def _split(lines: list[str]) -> tuple[list[str], dict[str, str]]:
     if len(lines) - first >= _LEAST:
         return lines[:first], _parameters(lines[first:])
     return lines, {}
+
+
+def _anywhere(lines: list[str]) -> tuple[list[str], dict[str, str]] | None:
+    """Parameters that do not start with the steps: the last line that holds enough, and before."""
+    start = next((k for k in reversed(range(len(lines))) if _holds_enough(lines[k])), None)
+    if start is None:
+        return None
+    while start and _holds_enough(lines[start - 1]):
+        start -= 1
+    pairs = _block(lines[start:])
+    return None if pairs is None else (lines[:start], pairs)
+
+
+def _holds_enough(line: str) -> bool:
+    return line.count(":") >= _LEAST and _known(line) >= _LEAST
 
 
 def _upwards(lines: list[str], start: int) -> int:
@@ -226,12 +244,13 @@ def _inline(lines: list[str]) -> tuple[list[str], dict[str, str]] | None:
     """Parameters that follow the prompt on its own line."""
     line = lines[-1]
     found = next(iter(reversed([*_INLINE.finditer(line)])), None)
-    if found is None or _known(line[: found.start()].partition(NEGATIVE)[0]):
+    if found is None:
         return None
-    pairs = _pairs(line[found.start() :])
-    if _count(pairs) < _LEAST:
+    start = _leftwards(line, found.start())
+    pairs = _pairs(line[start:])
+    head = line[:start].strip().removesuffix(",")
+    if not head or _known(head.partition(NEGATIVE)[0]) or _count(pairs) < _LEAST:
         return None
-    head = line[: found.start()].strip().removesuffix(",")
     before = [*lines[:-1], head]
     if not any(each.lstrip().startswith(NEGATIVE) for each in before):
         prompt, negative, words = head.partition(NEGATIVE)
@@ -239,17 +258,41 @@ def _inline(lines: list[str]) -> tuple[list[str], dict[str, str]] | None:
     return before, pairs
 
 
+def _leftwards(line: str, start: int) -> int:
+    """Where the pairs with known keys begin that end at `start`."""
+    for found in reversed([*_KNOWN_KEY.finditer(line, 0, start)][-_MAX_LEFT:]):
+        item = line[found.end() : start].rstrip()
+        value = item.removesuffix(",").strip()
+        if item == value or not value or NEGATIVE in value:
+            break
+        if len(value) > _MAX_VALUE:
+            break
+        if "," not in value or _is_quoted(value):
+            start = found.start()
+    return start
+
+
+def _is_quoted(value: str) -> bool:
+    whole = _quoted(value, 0) if value[0] in '"{[' else None
+    return whole is not None and whole[1] == len(value)
+
+
 def _prompts(lines: list[str]) -> tuple[str, str]:
     """A1111's rule: behind the first line that starts so, all is negative."""
     parts: tuple[list[str], list[str]] = ([], [])
     negative = False
     for line in lines:
-        words = line.strip()
+        words = _bare(line)
         if words.startswith(NEGATIVE):
-            negative, words = True, words[len(NEGATIVE) :].strip()
+            negative, words = True, _bare(words[len(NEGATIVE) :])
         if words or parts[negative]:
             parts[negative].append(words)
     return "\n".join(parts[0]), "\n".join(parts[1])
+
+
+def _bare(words: str) -> str:
+    """Without blanks, and the mark of the order of bytes that some programs write in front."""
+    return words.strip().lstrip("\ufeff").lstrip()
 
 
 def _count(pairs: Mapping[str, str]) -> int:

@@ -122,6 +122,13 @@ MORE_KEYS = frozenset({
     "Downcast alphas_cumprod", "Refiner switch by sampling steps", "Image CFG scale", "Network",
 })  # fmt: skip
 
+# Old rules of A1111 that are not followed here: what they did.
+OLD_RULES: dict[str, str] = {
+    "Pad conds v0": "the shorter of the prompts was filled up with its own last vector",
+    "Downcast alphas_cumprod": "the table of noise levels was rounded to half precision",
+    "Refiner switch by sampling steps": "the refiner took over by steps, not by noise level",
+}
+
 # What A1111 reads into a text that does not say it; `implied.py` has the rules besides.
 IMPLIED: dict[str, object] = {
     "Clip skip": "1",

@@ -10,6 +10,7 @@ from darkroom.core.errors import UnknownName
 from darkroom.core.sampler_table import SamplerSpec, SchedulerSpec, find_sampler, find_scheduler
 from darkroom.media.metadata.carried import Carried, Document, parse_object
 from darkroom.media.metadata.found import Found, FoundModel, dicts, renamed, text_at
+from darkroom.media.metadata.implied import implied
 
 SOFTWARE = "NovelAI"
 _NAMES = {
@@ -43,11 +44,14 @@ def read(carried: Carried) -> Found | None:
             return None
     settings = _settings(comment, carried)
     model = texts.get("Source", "")
+    prompt = texts.get("Description") or text_at(comment, "prompt", _V4)
+    negative_prompt = text_at(comment, "uc", "v4_negative_prompt.caption.base_caption")
     return Found(
         source="novelai",
-        prompt=texts.get("Description") or text_at(comment, "prompt", _V4),
-        negative_prompt=text_at(comment, "uc", "v4_negative_prompt.caption.base_caption"),
+        prompt=prompt,
+        negative_prompt=negative_prompt,
         settings=settings,
+        implied=implied(settings, prompt, negative_prompt),
         models=(FoundModel.of("checkpoint", model),) if model else (),
         remarks=_remarks(comment),
     )

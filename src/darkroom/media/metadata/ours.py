@@ -15,6 +15,8 @@ def read_recipe(path: Path) -> Recipe:
     """The recipe in the picture at `path`; BadFile says why there is none."""
     carried = carried_by(path)
     text = _stored(carried)
+    if text is None and carried.refused is not None:
+        raise carried.refused
     if text is None:
         raise BadFile(f"{path} holds no Darkroom recipe", hint="Was it made by another tool?")
     return Recipe.from_json(text)

@@ -55,13 +55,16 @@ def find(path: Path) -> Found | None:
     """How the picture at `path` was made; `-` is standard input. None when nothing says so.
 
     Looked into are the texts in the file, then a `.txt` or `.json` of the same name beside it, then
-    the lowest bits of its pixels. BadFile when it cannot be read, or is no picture and no text.
+    the lowest bits of its pixels. BadFile when it cannot be read, or is no picture and no text; so
+    too when nothing is found and some text in it was damaged or too long.
     """
     carried = carried_by(path)
     found = interpret(carried)
-    if found is not None or not carried.is_picture or str(path) == STANDARD_INPUT:
-        return found
-    return _beside(path) or (_hidden(path) if carried.kind in _MAY_HIDE else None)
+    if found is None and carried.is_picture and str(path) != STANDARD_INPUT:
+        found = _beside(path) or (_hidden(path) if carried.kind in _MAY_HIDE else None)
+    if found is None and carried.refused is not None:
+        raise carried.refused
+    return found
 
 
 def _beside(path: Path) -> Found | None:

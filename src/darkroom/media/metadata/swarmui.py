@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from darkroom.media.metadata.carried import Carried, Document
-from darkroom.media.metadata.found import Found, FoundModel, dicts, renamed, text_at
+from darkroom.media.metadata.found import Found, FoundModel, dicts, is_model, renamed, text_at
 
 _KEY = "sui_image_params"
 _NAMES = {
@@ -59,7 +59,7 @@ def _models(said: Document, hashes: dict[object, object]) -> Iterator[FoundModel
         return hashes.get(name) or hashes.get(f"{name}.safetensors")
 
     for key, role in _ROLES.items():
-        if name := text_at(said, key):
+        if is_model(name := text_at(said, key)):
             yield FoundModel.of(role, name, hash=digest(name))
     names, weights = _listed(said.get("loras")), _listed(said.get("loraweights"))
     for name, weight in zip(names, weights + ["1"] * len(names), strict=False):
