@@ -33,6 +33,15 @@ def test_one_line_makes_a_picture_that_can_be_saved(studio, tmp_path):
         picture.save(tmp_path / "apple.bmp")
 
 
+def test_nothing_is_left_unfinished_when_the_picture_is_taken_and_the_rest_left(studio, tmp_path):
+    studio.txt2img("a red apple", model="tiny", steps=1, seed=3)
+    pictures = studio.run(darkroom.ImageRequest(prompt="x", model="tiny", steps=1, count=2))
+    picture = next(pictures)
+    pictures.close()
+    assert picture.image.size == (64, 64)
+    assert not list(studio._worker.unfinished.glob("*/*.safetensors"))
+
+
 def test_more_pictures_come_one_by_one(studio):
     request = darkroom.ImageRequest(prompt="x", model="tiny", steps=1, count=3, seed=5)
     assert [picture.recipe.seed for picture in studio.run(request)] == [5, 6, 7]

@@ -91,3 +91,18 @@ def test_without_words_the_help_is_shown(call):
     assert unknown.exit_code == 2
     assert len(unknown.stderr.splitlines()) == 1
     assert "(see darkroom --help)" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["txt2img", "a", "red", "apple"], "put a prompt of several words in quotes"),
+        (["txtimg", "x"], "did you mean txt2img?"),
+        (["paint"], "there is no verb 'paint'"),
+        (["txt2img", "x", "--steps", "abc"], "must be a whole number (you gave 'abc')"),
+    ],
+)
+def test_what_beginners_type_is_answered_with_what_to_type(call, words, said):
+    result = call(*words)
+    assert result.exit_code == 2
+    assert said in result.stderr

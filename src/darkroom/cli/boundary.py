@@ -98,6 +98,8 @@ def _usage(error: click.UsageError) -> BadRequest:
     if isinstance(error, click.NoSuchOption):
         near = " or ".join((error.possibilities or [])[:3])
         text = f"no such option {error.option_name!r}" + (f"; did you mean {near}?" if near else "")
+    if text.startswith("Got unexpected extra argument"):
+        text += "; put a prompt of several words in quotes"
     return BadRequest(f"{text[:1].lower()}{text[1:]} (see {place} --help)")
 
 

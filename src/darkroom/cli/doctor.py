@@ -65,12 +65,16 @@ def _settings(flags: dict[str, Any]) -> tuple[Settings, list[Row]]:
         except StudioError:  # no home folder, so no place for our own data
             return Settings.model_validate({"data_dir": "darkroom-data"}), [_failed(error)]
     changed = [
-        f"{name} = {getattr(configured.values, name)} ({source})"
+        f"{name} = {_told(getattr(configured.values, name))} ({source})"
         for name, source in configured.sources.items()
         if source != "default"
     ]
     text = f"settings: {'; '.join(changed) or 'all at their defaults'}"
     return configured.values, [("ok", text, "")]
+
+
+def _told(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _folders(settings: Settings) -> list[Row]:

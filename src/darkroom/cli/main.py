@@ -1,8 +1,10 @@
 """`darkroom VERB …`: the table of verbs. A verb's module is imported when it is called."""
 
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
+from click import UsageError
 
 from darkroom import __version__
 from darkroom.cli.boundary import Verbs
@@ -29,7 +31,11 @@ class Table(Verbs):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of one verb."""
         if cmd_name not in VERBS:
-            return None
+            near = get_close_matches(cmd_name, VERBS, n=1)
+            raise UsageError(
+                f"there is no verb {cmd_name[:40]!r}"
+                + (f"; did you mean {near[0]}?" if near else "")
+            )
         command: click.Command = getattr(import_module(VERBS[cmd_name][0]), cmd_name)
         return command
 

@@ -77,14 +77,15 @@ class Reading:
     """What the grammar made of one prompt.
 
     `parts`, `stages` and `pieces` are each of the whole text, as A1111's own functions give them.
-    `longest` is the text with the most tokens of all that would be encoded, `chunks` are its own.
+    `chunks` and `tokens` are of the longest text of all that would be encoded. `shown` is that
+    text, or where AND joins several the first of each.
     """
 
     parts: tuple[Part, ...]
     stages: tuple[Stage, ...]
     pieces: tuple[Piece, ...]
     networks: tuple[Network, ...]
-    longest: str
+    shown: tuple[str, ...]
     tokens: int
     chunks: list[Chunk]
     unknown: tuple[str, ...]
@@ -118,8 +119,9 @@ class Reading:
         if len(self.parts) > 1 or self.parts[0].weight != 1:
             for text, weight in self.parts:
                 yield "AND", f"{weight:g}", text
-        for piece in attention(self.longest):
-            yield "weights", "" if piece.is_break else f"{piece.weight:.4g}", piece.text
+        for text in self.shown:
+            for piece in attention(text):
+                yield "weights", "" if piece.is_break else f"{piece.weight:.4g}", piece.text
         for network in self.networks:
             yield network.kind, "", ":".join(network.items)
         room = ROOM * max(1, -(-self.tokens // ROOM))
@@ -151,9 +153,11 @@ class Reader:
             )
         allowance = Allowance()
         texts: dict[str, None] = {}  # all that would be encoded, in order
+        firsts = []  # of each part
         for part in parts(bare):
             own = stages if part.text == text else question.stages(part.text, allowance)
             texts |= dict.fromkeys(stage.text for stage in own)
+            firsts.append(own[0].text)
         cut = ((each, *self._cut(pieces if each == text else attention(each))) for each in texts)
         longest, chunks, tokens = max(cut, key=lambda each: each[2])
         return Reading(
@@ -161,7 +165,7 @@ class Reader:
             stages=stages,
             pieces=pieces,
             networks=tags,
-            longest=longest,
+            shown=(longest,) if len(firsts) == 1 else tuple(firsts),
             tokens=tokens,
             chunks=chunks,
             unknown=unknown,

@@ -13,6 +13,8 @@ from darkroom.core.event import Event
 from darkroom.core.recipe import Recipe
 from darkroom.core.request import Request
 from darkroom.core.settings import Settings, expanded
+from darkroom.library.models import Library
+from darkroom.media.files import Place
 
 if TYPE_CHECKING:
     from darkroom.jobs.worker import Worker
@@ -34,6 +36,9 @@ def run(
     def start(worker: "Worker", **given: Any) -> Iterator[Event]:
         return worker.run(request, like=like, **given)
 
+    # What can be refused without torch is refused before its seconds are spent.
+    Library.of(settings).find(request.model)
+    Place.chosen(chosen(output), settings.outputs_dir, request.count)
     work(start, settings, output=output, reply=reply)
 
 

@@ -33,7 +33,7 @@ def txt2img(reply: Reply, /, prompt: str, output: str | None, **values: Any) -> 
 
     \b
     darkroom txt2img "a red apple on a blue background"
-    darkroom txt2img "two cats" --count 4 --seed 7 --steps 30 -o cats/
+    darkroom txt2img "an orange cat" --count 4 --seed 7 --steps 30 -o cats/
     """
     request = ImageRequest.parse(
         {"prompt": prompt} | given({name: values[name] for name in REQUEST_FLAGS})

@@ -356,6 +356,7 @@ def _readable(error: ValidationError) -> tuple[str]:
         name = ".".join(str(part) for part in item["loc"]) or "request"
         text = re.sub(r"^(Input|String) should ", "must ", item["msg"])
         text = text.replace("Extra inputs are not permitted", "there is no such field")
+        text = text.partition(", unable to parse")[0].replace("a valid integer", "a whole number")
         given = shorten(repr(item["input"]), 40)
         problems.append(f"{name}: {text} (you gave {given})")
     return ("; ".join(problems),)

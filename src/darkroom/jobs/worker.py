@@ -135,8 +135,10 @@ class Worker:
         if latent.shape[0] != model.networks.detected.vae.latent_channels:
             raise BadFile(f"a latent of {latent.shape[0]} channels is not one of this model's")
         fitting = Fitting(self.engine, model, self.engine.plan(model, recipe.request))
-        yield from finish(fitting, latent, recipe, output=output, began=time.monotonic())
-        path.unlink()
+        for event in finish(fitting, latent, recipe, output=output, began=time.monotonic()):
+            if event.kind == "artifact":
+                path.unlink()
+            yield event
 
     def _guarded(self, name: str, events: Iterator[Event]) -> Iterator[Event]:
         """`events`, with whatever goes wrong as a last event `failed`."""

@@ -106,7 +106,13 @@ class Place:
 def make_folder(folder: Path) -> None:
     """Make `folder` and those above it, where they are not there yet."""
     with _explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError:  # with `parents`, only a file system of another kind says so
+            raise OutputError(
+                f"cannot make the folder {shorten(str(folder), 300)}: none can be made there",
+                hint="Choose another folder with -o.",
+            ) from None
 
 
 def try_folder(folder: Path) -> int | None:
@@ -258,5 +264,7 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         why, hint = _CURES.get(error.errno or 0, (error.strerror or str(error), ""))
+        if error.errno == errno.ENOENT and folder.exists():  # a file system of another kind
+            why = "files cannot be made there"
         where = shorten(str(folder), 300)
         raise OutputError(f"cannot write to {where}: {why}", hint=hint) from error

@@ -276,13 +276,15 @@ class _Run:
 
     def _finished(self, latent: Tensor, recipe: Recipe, began: float) -> Iterator[Event]:
         try:
-            yield from finish(self.fitting, latent, recipe, output=self.job.output, began=began)
+            for event in finish(self.fitting, latent, recipe, output=self.job.output, began=began):
+                if event.kind == "artifact":  # before it is told: whoever listens may leave then
+                    self.unfinished.done(recipe.image)
+                yield event
         except (OutputError, OutOfMemory, BadRequest) as error:
             if self.unfinished.kept(recipe.image):
                 cure = "`darkroom recover` makes the picture from it, with -o elsewhere too."
                 error.hint = f"What was sampled is kept: {cure}"
             raise
-        self.unfinished.done(recipe.image)
 
     def recipe(self, request: ResolvedRequest, image: int) -> Recipe:
         """What picture `image` is made of, with the plan of the moment."""
