@@ -92,14 +92,18 @@ def runs(tokenizer: Tokenizer, pieces: Iterable[Piece], words: Words | None = No
             made.append(BREAK)
             continue
         ids = tokenizer.encode(clean(piece.text))
+        plain = {each: (Token(each, piece.weight),) for each in set(ids)}
+        if words is None:
+            made += map(plain.__getitem__, ids)
+            continue
         place = 0
         while place < len(ids):
-            if found := words.find(ids, place) if words else None:
+            if found := words.find(ids, place):
                 length, _, run = found
                 made.append(tuple(token._replace(weight=piece.weight) for token in run))
                 place += length
             else:
-                made.append((Token(ids[place], piece.weight),))
+                made.append(plain[ids[place]])
                 place += 1
     return made
 

@@ -66,12 +66,16 @@ def merged(pieces: Iterable[tuple[str, float]]) -> tuple[Piece, ...]:
 
 # Brackets, weights and escapes; what lies between them is words.
 _MARK = re.compile(r"([()\[\]]|:\s*[+-]?(?:\d+(?:\.\d*)?|\.\d+)\s*\)|\\[()\[\]\\]?)")
+_OPENING = re.compile(r"[(\[\\]")
 _BREAK = re.compile(r"\bBREAK\b")
 
 _Word = tuple[str, float, type[Piece]]
 
 
 def _weighed(text: str) -> Iterator[_Word]:
+    if not _OPENING.search(text):  # what closes nothing is text
+        yield from _breaks(text, 1.0)
+        return
     parts = _MARK.split(text)  # words and marks in turns
     brackets = _Brackets(len(parts))
     rounds, squares = brackets.rounds, brackets.squares
