@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from darkroom.sampling import (
     At,
+    Guidance,
     Held,
     between,
     guide,
-    guide_both,
     hold,
     stack,
+    steer,
     tiles,
     watch,
     windows,
@@ -45,14 +46,14 @@ def test_guidance_goes_from_uncond_towards_cond():
 def test_scale_1_never_calls_the_unconditional_branch():
     x = latent(1, 4, 2, 2)
     assert torch.equal(guide(twice, refuses, 1.0)(x, AT), 2 * x)
-    assert torch.equal(guide_both(refuses, twice, 1.0)(x, AT), 2 * x)
+    assert torch.equal(steer(refuses, twice, Guidance(scale=1.0))(x, AT), 2 * x)
 
 
 def test_one_batched_call_is_the_same_as_two():
     x = latent(2, 4, 2, 2)
     both = lambda x, at: (3 * x, x)
     apart = guide(lambda x, at: 3 * x, lambda x, at: x, 4.5)
-    assert torch.equal(guide_both(both, refuses, 4.5)(x, AT), apart(x, AT))
+    assert torch.equal(steer(both, refuses, Guidance(scale=4.5))(x, AT), apart(x, AT))
 
 
 def test_hold_replaces_the_estimate_where_the_mask_is_0():

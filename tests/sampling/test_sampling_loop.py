@@ -150,6 +150,6 @@ def test_the_public_names():
 NAMES = """
     SAMPLERS SCHEDULES At Branches Course Denoiser Guidance Held Levels Network Noise NoiseTable
     Sampler Seeds Source Step Variation Wrapper apart between blend compose composed guide
-    guide_both hold img2img_steps levels predict sample sampler_for stack steer table_for tiles
+    hold img2img_steps levels predict sample sampler_for stack steer table_for tiles
     together watch windows
 """

@@ -12,7 +12,7 @@ run of its own; the vectors of one embedding are one run, which stays in one chu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -76,7 +76,15 @@ class Words:
         for found in self._by_first.values():
             found.sort(key=lambda item: -len(item[0]))
 
-    def find(self, ids: Sequence[int], place: int) -> tuple[int, str, Run] | None:
+    def read(self, ids: Sequence[int]) -> Iterator[tuple[str, Run]]:
+        """`ids` in order: (name, vectors) where an embedding is named, else ("", one token)."""
+        place = 0
+        while place < len(ids):
+            length, name, run = self._find(ids, place) or (1, "", (Token(ids[place]),))
+            yield name, run
+            place += length
+
+    def _find(self, ids: Sequence[int], place: int) -> tuple[int, str, Run] | None:
         """(tokens that the name takes, name, vectors) of the embedding named at `place`, if any."""
         for name_ids, name, run in self._by_first.get(ids[place], ()):
             if list(ids[place : place + len(name_ids)]) == name_ids:
@@ -92,19 +100,12 @@ def runs(tokenizer: Tokenizer, pieces: Iterable[Piece], words: Words | None = No
             made.append(BREAK)
             continue
         ids = tokenizer.encode(clean(piece.text))
-        plain = {each: (Token(each, piece.weight),) for each in set(ids)}
         if words is None:
+            plain = {each: (Token(each, piece.weight),) for each in set(ids)}
             made += map(plain.__getitem__, ids)
-            continue
-        place = 0
-        while place < len(ids):
-            if found := words.find(ids, place):
-                length, _, run = found
-                made.append(tuple(token._replace(weight=piece.weight) for token in run))
-                place += length
-            else:
-                made.append(plain[ids[place]])
-                place += 1
+        else:
+            read = (run for _, run in words.read(ids))
+            made += (tuple(token._replace(weight=piece.weight) for token in run) for run in read)
     return made
 
 

@@ -10,14 +10,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from darkroom.core.errors import BadRequest
 from darkroom.core.prompt import Allowance, Stage, networks, parts, schedule
 from darkroom.core.recipe import UsedModel
-from darkroom.engine.chunks import ROOM
 from darkroom.engine.shelf import Shelf
 from darkroom.engine.text import Conditioning, Reading, TextEncoder, pieces_of
-
-MAX_TOKENS = 75_000  # each chunk of 75 makes every attention to the text as much longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +89,5 @@ class Writer:
         self, stages: Sequence[Stage], reading: Reading
     ) -> tuple[tuple[int, ...], tuple[Conditioning, ...]]:
         """The last call of each stage, and its encoding."""
-        texts = [stage.text for stage in stages]
-        tokens = sum(self._encoder.chunks(one, reading)[1] for one in set(texts))
-        if tokens > MAX_TOKENS:
-            raise BadRequest(
-                f"the prompt has {tokens:,} tokens, and {MAX_TOKENS:,} is the most",
-                hint=f"Most models heed the first {ROOM} best.",
-            )
-        encodings = self._encoder.encode_group(texts, reading)
+        encodings = self._encoder.encode_group([stage.text for stage in stages], reading)
         return tuple(stage.end for stage in stages), tuple(encodings)

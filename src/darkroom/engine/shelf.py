@@ -26,7 +26,7 @@ class Shelf:
         self.files = dict(files)
         self._tokenizer = tokenizer
         self._names = Words(tokenizer, dict.fromkeys(files, (None,)))
-        self._vectors: dict[tuple[State, int], Tensor] = {}
+        self._read: dict[tuple[State, int], tuple[Tensor, UsedModel]] = {}
         self._words: dict[frozenset[tuple[str, State, int]], Words] = {}
 
     def words(
@@ -34,45 +34,35 @@ class Shelf:
     ) -> tuple[Words | None, tuple[UsedModel, ...]]:
         """The embeddings that `texts` name, for a text encoder of that width, and their files.
 
-        `texts` are those that will be tokenized, without brackets and weights.
-
-        One that cannot be used stays words, and `say` is told why.
+        `texts` are those that will be tokenized, without brackets and weights. An
+        embedding that cannot be used stays words, and `say` is told why.
         """
-        rows: dict[str, Tensor] = {}
-        states: set[tuple[str, State, int]] = set()
+        found: dict[tuple[str, State, int], tuple[Tensor, UsedModel]] = {}
         for name in sorted(self._named(texts)):
             try:
                 state = _state(self.files[name])
-                rows[name] = self._read(name, state, width)
+                found[name, state, width] = self._file(name, state, width)
             except BadFile as error:
                 say(f"{name!r} is read as words: {error.sentence()}")
-            else:
-                states.add((name, state, width))
-        if not rows:
+        if not found:
             return None, ()
-        key = frozenset(states)
+        key = frozenset(found)
         if key not in self._words:
-            self._words[key] = Words(
-                self._tokenizer, {name: list(row) for name, row in rows.items()}
-            )
-        return self._words[key], tuple(_used(name, self.files[name]) for name in rows)
+            vectors = {name: list(rows) for (name, _, _), (rows, _) in found.items()}
+            self._words[key] = Words(self._tokenizer, vectors)
+        return self._words[key], tuple(used for _, used in found.values())
 
     def _named(self, texts: Iterable[str]) -> set[str]:
         """Every name whose tokens stand in one of `texts`."""
-        found: set[str] = set()
-        for text in texts:
-            ids, place = self._tokenizer.encode(clean(text)), 0
-            while place < len(ids):
-                length, name, _ = self._names.find(ids, place) or (1, "", ())
-                found |= {name} if name else set()
-                place += length
-        return found
+        encoded = (self._tokenizer.encode(clean(text)) for text in texts)
+        return {name for ids in encoded for name, _ in self._names.read(ids) if name}
 
-    def _read(self, name: str, state: State, width: int) -> Tensor:
-        if (known := self._vectors.get((state, width))) is not None:
-            return known
-        self._vectors[state, width] = read_embedding(self.files[name], width)
-        return self._vectors[state, width]
+    def _file(self, name: str, state: State, width: int) -> tuple[Tensor, UsedModel]:
+        """Vectors (n, width) of a file and what the recipe says of it, read once per state."""
+        if (state, width) not in self._read:
+            path = self.files[name]
+            self._read[state, width] = read_embedding(path, width), _used(name, path)
+        return self._read[state, width]
 
 
 def _state(path: Path) -> State:

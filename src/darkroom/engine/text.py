@@ -24,6 +24,7 @@ from darkroom.engine.clip import causal_mask
 from darkroom.engine.precision import widened
 from darkroom.engine.tokenizer import VOCABULARY, Tokenizer
 
+MAX_TOKENS = 75_000  # each chunk of 75 makes every attention to the text as much longer
 ABSURD = 1000.0  # weight
 AT_ONCE = 16  # chunks encoded in one call: bounds the memory of a very long prompt
 
@@ -191,7 +192,10 @@ class TextEncoder:
         return self.encode_group([text], reading)[0]
 
     def encode_group(self, texts: Sequence[str], reading: Reading = PLAIN) -> list[Conditioning]:
-        """Encode the texts that one prompt has over a run, those of the cache excepted."""
+        """Encode the texts that one prompt has over a run, those of the cache excepted.
+
+        BadRequest when all of them together have too many tokens.
+        """
         self._check(reading.clip_skip)
         shares = Counter(texts)
         where = self._text.final_layer_norm.weight
@@ -199,7 +203,13 @@ class TextEncoder:
         known = {text: self._cache.get((group, text)) for text in shares}
         found = {text: one for text, one in known.items() if one is not None}
         if len(found) < len(shares):
-            chunked = [self.chunks(text, reading)[0] for text in shares]
+            read = [self.chunks(text, reading) for text in shares]
+            if (tokens := sum(count for _, count in read)) > MAX_TOKENS:
+                raise BadRequest(
+                    f"the prompt has {tokens:,} tokens, and {MAX_TOKENS:,} is the most",
+                    hint=f"Most models heed the first {ROOM} best.",
+                )
+            chunked = [chunks for chunks, _ in read]
             made = self.encode_chunks(chunked, reading, shares=list(shares.values()))
             found = dict(zip(shares, made, strict=True))
             for text, one in found.items():

@@ -23,7 +23,6 @@ from darkroom.sampling.guidance import (
     compose,
     composed,
     guide,
-    guide_both,
     steer,
     together,
 )
@@ -59,7 +58,6 @@ __all__ = [
     "compose",
     "composed",
     "guide",
-    "guide_both",
     "hold",
     "img2img_steps",
     "levels",

@@ -63,14 +63,6 @@ def guide(cond: Denoiser, uncond: Denoiser, scale: float) -> Denoiser:
     return steer(apart(cond, uncond), cond, Guidance(scale=scale))
 
 
-def guide_both(both: Branches, cond: Denoiser, scale: float) -> Denoiser:
-    """`guide` for a network that yields both branches in one batched call.
-
-    At scale 1 only `cond` is called, on half the batch.
-    """
-    return steer(both, cond, Guidance(scale=scale))
-
-
 def steer(both: Branches, alone: Denoiser, guidance: Guidance) -> Denoiser:
     """Guide as `guidance` says; where it says nothing, only `alone` is called."""
     if guidance.idle:

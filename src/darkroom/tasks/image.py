@@ -35,7 +35,7 @@ from darkroom.tasks.course import (
 from darkroom.tasks.fitting import Fitting
 from darkroom.tasks.job import Job, Output
 from darkroom.tasks.unfinished import Unfinished, opened, save_or_say
-from darkroom.tasks.wording import Wording, template_of
+from darkroom.tasks.wording import template_of
 from darkroom.weights.topology import FACTOR
 
 
@@ -57,7 +57,7 @@ def generate(
     fitting = Fitting(engine, model, plan)
     fitting.check()
     with opened(job.unfinished) as unfinished:
-        run = _Run(fitting, request, job, unfinished, job.wording)
+        run = _Run(fitting, request, job, unfinished)
         fitting.notes += _without_effect(request)
         if like is not None:
             fitting.notes += like.differences(run.first())
@@ -108,11 +108,12 @@ def _as_before(plan: Plan, like: Recipe) -> Plan:
 def _without_effect(request: ResolvedRequest) -> list[str]:
     """Words for every setting of the request that would otherwise silently do nothing."""
     sampler, _ = find_sampler(request.sampler)
+    options = sampler_options(request)
     said = notes(
         sampler,
         find_scheduler(request.scheduler),
         steps=request.steps,
-        options=sampler_options(request),
+        options=options,
         spacing=schedule_options(request),
     )
     unguided = request.cfg_scale == 1 and not sampler.paired
@@ -121,7 +122,7 @@ def _without_effect(request: ResolvedRequest) -> list[str]:
         said.append("without guidance (cfg_scale 1) the negative prompt has no effect")
     if request.variation_seed is not None and not request.variation_strength:
         said.append("variation_seed has no effect without variation_strength")
-    drawn = adds_noise(sampler, sampler_options(request), steps=request.steps)
+    drawn = adds_noise(sampler, options, steps=request.steps)
     if request.ensd and (sampler.brownian or not drawn):
         said.append(f"{sampler.name} draws no noise from the seed on its way: ensd has no effect")
     names = ("skip_early_cfg", "ngms", "cfg_rescale", "guidance_start", "guidance_end")
@@ -143,7 +144,6 @@ class _Run:
     request: ResolvedRequest
     job: Job
     unfinished: Unfinished
-    wording: Wording
     done: int = 0  # pictures on disk
     previewing: bool = True
     said: set[str] = field(default_factory=set)  # notes that are not said again
@@ -165,7 +165,7 @@ class _Run:
 
     def first(self) -> Recipe:
         """What the first picture will be made of."""
-        request, _ = self.wording.of_picture(self.request, 0)
+        request, _ = self.job.wording.of_picture(self.request, 0)
         self._script(request)
         return self.recipe(request, 0)
 
@@ -191,12 +191,12 @@ class _Run:
     def _next_pictures(self) -> tuple[ResolvedRequest, range]:
         """The next pictures of one wording, and the request with that wording."""
         first, most = self.done, min(self.done + self.fitting.plan.batch, self.request.count)
-        request, said = self.wording.of_picture(self.request, first)
+        request, said = self.job.wording.of_picture(self.request, first)
         self._note(said)
         size = request.width, request.height
         check(size, self.recipe(request, first), self.job.output.saving)
         end = first + 1
-        while end < most and self.wording.of_picture(self.request, end)[0] == request:
+        while end < most and self.job.wording.of_picture(self.request, end)[0] == request:
             end += 1
         return request, range(first, end)
 
