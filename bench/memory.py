@@ -20,8 +20,10 @@ from darkroom.core.settings import Configured
 from darkroom.engine.device import choose_device
 from darkroom.engine.engine import Engine
 from darkroom.engine.latent import decode
+from darkroom.engine.networks import SINUSOIDS
 from darkroom.engine.plan import MIB, Work, costs_of, make_plan
 from darkroom.library.models import Library
+from darkroom.weights.detect import Detected
 from darkroom.weights.topology import FACTOR
 
 
@@ -40,18 +42,32 @@ def main() -> None:
     print(f"{'part':8} {'size':>5} {'predicted':>10} {'measured':>10}  MiB")
     for size in asked.sizes:
         work = Work(size, size, 1, guided=asked.branches == 2)
-        costs = costs_of(detected, work, item_bytes=4, model_bytes=model.bytes)
+        costs = costs_of(detected.unet, model.vae.dims, work, item_bytes=4, model_bytes=model.bytes)
         plan = make_plan(costs, work, free=1 << 62, cpu=True)
-        x = torch.randn(asked.branches, 4, size // FACTOR, size // FACTOR)
-        text = torch.randn(asked.branches, 77, detected.text.width)
-        times = torch.full((asked.branches,), 500.0)
-        unet = peak(lambda: networks.unet(x, times, text, return_dict=False))  # noqa: B023
-        vae = peak(lambda: decode(networks.vae, x[:1], scale=1.0, tile=None))  # noqa: B023
+        given = inputs(detected, asked.branches, size // FACTOR)
+        unet = peak(lambda: networks.unet(**given, return_dict=False))  # noqa: B023
+        latent = torch.randn(1, 4, size // FACTOR, size // FACTOR)
+        vae = peak(lambda: decode(model.vae.module, latent, scale=1.0, tile=None))  # noqa: B023
         for part, predicted, measured in (
             ("unet", plan.sampling_bytes, unet),
             ("decode", plan.decoding_bytes, vae),
         ):
             print(f"{part:8} {size:5} {predicted / MIB:10.0f} {measured / MIB:10.0f}", flush=True)
+
+
+def inputs(detected: Detected, branches: int, side: int) -> dict[str, object]:
+    """What the UNet of a family takes in one call."""
+    unet, whole = detected.unet, detected.texts[-1].projection or 0
+    numbers = ((unet.adm or 0) - whole) // SINUSOIDS
+    return {
+        "sample": torch.randn(branches, unet.in_channels, side, side),
+        "timestep": torch.full((branches,), 500.0),
+        "encoder_hidden_states": torch.randn(branches, 77, unet.context),
+        "added_cond_kwargs": {
+            "text_embeds": torch.randn(branches, whole),
+            "time_ids": torch.randn(branches, numbers),
+        },
+    }
 
 
 def peak(run: Callable[[], object]) -> int:

@@ -24,7 +24,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from darkroom import Studio
-from darkroom.engine.networks import Placement, load_networks
+from darkroom.engine.networks import Placement, load_vae
+from darkroom.weights.detect import detect
 from darkroom.weights.header import read_header
 from starter.captions import with_article
 from starter.classifier import Judge, trained
@@ -191,7 +192,11 @@ def evaluate(weights: Path, count: int, out: Path, seed: int) -> Facts:
     seconds = time.monotonic() - began
     wanted = wanted[: len(images)]
     placement = Placement(device=device(), channels_last=True)
-    vae = load_networks(read_header(weights), placement).vae
+    header = read_header(weights)
+    detected = detect(header)
+    if detected.vae is None:
+        raise SystemExit(f"{weights} has no VAE")
+    vae = load_vae(header, detected.vae, detected.layout["vae"], placement).module
     facts: Facts = {
         **judged(trained(), images, wanted),
         "vae_psnr": round(psnr(vae, held_out_pictures(128)), 2),

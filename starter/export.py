@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from darkroom.engine.networks import load_networks
+from darkroom.engine.networks import load_networks, load_vae
+from darkroom.weights.detect import detect
 from darkroom.weights.header import read_header
 from darkroom.weights.layouts.checkpoint import sd1_layout, to_file
 from darkroom.weights.topology import CLIP_VOCABULARY
@@ -97,9 +98,13 @@ def metadata(recipe: Recipe, weights: dict[str, Tensor]) -> dict[str, str]:
 
 def verify(path: Path, weights: dict[str, Tensor]) -> None:
     """Read the file as Darkroom does: every key used, every value equal and finite."""
-    found = load_networks(read_header(path))
-    states = {"unet": found.unet, "vae": found.vae, "text": found.text}
-    for component, rows in found.detected.layout.items():
+    header = read_header(path)
+    detected = detect(header)
+    if detected.vae is None:
+        raise SystemExit("the exported file has no VAE")
+    vae = load_vae(header, detected.vae, detected.layout["vae"]).module
+    states = {**load_networks(header, detected).modules, "vae": vae}
+    for component, rows in detected.layout.items():
         state = states[component].state_dict()
         for row in rows:
             value, wanted = state.pop(row.target), weights[row.source].float()

@@ -56,7 +56,7 @@ def test_what_nobody_foresaw_is_one_sentence_and_a_log(call, tmp_path, monkeypat
     def break_down(_self):
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr(Library, "list", break_down)
+    monkeypatch.setattr(Library, "learn", break_down)
     result = call("models", "--json")
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()
@@ -76,7 +76,7 @@ def test_ctrl_c_is_a_sentence_with_what_was_done(call, monkeypatch):
     def interrupted(_self):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Library, "list", interrupted)
+    monkeypatch.setattr(Library, "learn", interrupted)
     result = call("models", "--json")
     assert result.exit_code == 1
     assert result.stderr == "darkroom: stopped\n"

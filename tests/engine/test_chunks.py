@@ -27,7 +27,7 @@ def unrolled(rle):
 
 @pytest.mark.parametrize("case", CASES, ids=[case["prompt"][:40] for case in CASES])
 def test_chunks_are_a1111s(tokenizer, case):
-    words = Words(tokenizer, {name: [None] * count for name, count in case["embeddings"].items()})
+    words = Words(tokenizer, {name: [()] * count for name, count in case["embeddings"].items()})
     prompt = case["prompt"]
     pieces = [Piece(prompt)] if case["emphasis"] == "None" else attention(prompt)
     chunks, count = split(runs(tokenizer, pieces, words), case["comma_padding_backtrack"])
@@ -41,18 +41,18 @@ def test_chunks_are_a1111s(tokenizer, case):
 
 
 def test_an_embedding_is_found_in_any_spelling_and_takes_the_weight_around_it(tokenizer):
-    words = Words(tokenizer, {"Easy-Negative": [None] * 2})
+    words = Words(tokenizer, {"Easy-Negative": [()] * 2})
     made = runs(tokenizer, attention("a (easy-negative:1.3)"), words)
     assert made == [(Token(A),), (Token(0, 1.3), Token(0, 1.3))]
 
 
 def test_a_word_that_only_begins_like_an_embedding_is_a_word(tokenizer):
-    words = Words(tokenizer, {"cat dog": [None]})
+    words = Words(tokenizer, {"cat dog": [()]})
     assert runs(tokenizer, attention("cat"), words) == [(Token(CAT),)]
 
 
 def test_a_name_without_tokens_stands_for_nothing(tokenizer):
-    assert runs(tokenizer, [Piece("cat")], Words(tokenizer, {" ": [None]})) == [(Token(CAT),)]
+    assert runs(tokenizer, [Piece("cat")], Words(tokenizer, {" ": [()]})) == [(Token(CAT),)]
 
 
 def a1111(items, backtrack):

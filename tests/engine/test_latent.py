@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from darkroom.core.model import Arch, Kind, ModelCard, Prediction, Variant
-from darkroom.engine.engine import preview_matrix
-from darkroom.engine.latent import SD1_PREVIEW, decode, preview, to_bytes
+from darkroom.engine.latent import SD_PREVIEW, decode, preview, to_bytes
+from darkroom.engine.loading import preview_matrix
 
 
 def card(**metadata):
@@ -81,5 +81,5 @@ def test_a_model_brings_its_own_matrix_for_colours_from_0_to_1():
 @pytest.mark.parametrize("text", ["", "[", "[[1]]", "null", '[["x"]]', "[" * 100_000, "[[NaN]]"])
 def test_a_broken_matrix_falls_back(text):
     assert torch.equal(
-        preview_matrix(card(**{"darkroom.latent_rgb": text})), torch.tensor(SD1_PREVIEW)
+        preview_matrix(card(**{"darkroom.latent_rgb": text})), torch.tensor(SD_PREVIEW)
     )

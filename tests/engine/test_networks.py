@@ -9,10 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from bench.make_checkpoint import SD15_TEXT, SD15_UNET, SD15_VAE
+from bench.make_checkpoint import COMPONENTS, KINDS, in_folder, make_checkpoint, make_folder
 from darkroom.core.errors import BadFile
 from darkroom.engine import networks as networks_module
-from darkroom.engine.networks import Placement, load_networks, make_text, make_unet, make_vae
+from darkroom.engine.networks import (
+    Placement,
+    load_networks,
+    load_vae,
+    make_text,
+    make_unet,
+    make_vae,
+)
+from darkroom.weights.detect import detect
 from darkroom.weights.header import read_header
 from darkroom.weights.layouts.checkpoint import entries
 from darkroom.weights.reader import open_tensors
@@ -27,13 +35,22 @@ def path(tmp_path_factory):
     return tiny_checkpoint(tmp_path_factory.mktemp("model") / "m.safetensors", **DIMS)
 
 
+def loaded(path, **placement):
+    """Every network of a file, by its name in the layout."""
+    header, want = read_header(path), Placement(**placement)
+    detected = detect(header)
+    networks = load_networks(header, detected, want)
+    vae = load_vae(header, detected.vae, rows=detected.layout["vae"], placement=want)
+    assert networks.bytes + vae.bytes == sum(
+        tensor.nbytes for module in [*networks.modules.values(), vae.module]
+        for tensor in tensors(module)
+    )  # fmt: skip
+    return {**networks.modules, "vae": vae.module}
+
+
 @pytest.fixture(scope="module")
 def networks(path):
-    return load_networks(read_header(path))
-
-
-def parts(networks):
-    return {"unet": networks.unet, "vae": networks.vae, "text": networks.text}
+    return loaded(path)
 
 
 def tensors(module):
@@ -50,7 +67,7 @@ def test_every_tensor_equals_the_file_to_the_bit(
 ):
     monkeypatch.setattr(networks_module, "WIDE", wide)  # the UNet here is a narrow one
     header = read_header(path)
-    got = parts(load_networks(header, Placement(dtype=dtype, channels_last=channels_last)))
+    got = loaded(path, dtype=dtype, channels_last=channels_last)
     with open_tensors(header) as file:
         for component, rows in tiny_layout(**DIMS).items():
             state = got[component].state_dict()
@@ -64,25 +81,24 @@ def test_every_tensor_equals_the_file_to_the_bit(
 
 
 def test_nothing_is_on_meta_trains_or_needs_gradients(networks):
-    for module in parts(networks).values():
+    for module in networks.values():
         assert not module.training
         for tensor in tensors(module):
             assert not tensor.is_meta and not tensor.requires_grad
-    assert networks.bytes == sum(t.nbytes for m in parts(networks).values() for t in tensors(m))
 
 
 def test_float32_on_disk_float16_in_memory(tmp_path):
     path = tiny_checkpoint(tmp_path / "m.safetensors", dtype=np.float32, **DIMS)
-    got = load_networks(read_header(path), Placement(dtype=torch.float16))
-    assert {p.dtype for p in got.unet.parameters()} == {torch.float16}
+    got = loaded(path, dtype=torch.float16)
+    assert {p.dtype for p in got["unet"].parameters()} == {torch.float16}
 
 
 def test_the_networks_run_and_give_finite_numbers(networks):
     with torch.inference_mode():
-        states = networks.text(torch.randint(0, 49408, (2, 77)))
-        noise = networks.unet(torch.randn(2, 4, 16, 8), torch.tensor(500), states).sample
-        pixels = networks.vae.decode(noise).sample
-        back = networks.vae.encode(pixels).latent_dist.mean
+        states = networks["text"](torch.randint(0, 49408, (2, 77)))
+        noise = networks["unet"](torch.randn(2, 4, 16, 8), torch.tensor(500), states).sample
+        pixels = networks["vae"].decode(noise).sample
+        back = networks["vae"].encode(pixels).latent_dist.mean
     assert states.shape == (2, 77, 64) and noise.shape == (2, 4, 16, 8)
     assert pixels.shape == (2, 3, 128, 64) and back.shape == noise.shape
     assert all(bool(t.isfinite().all()) for t in (states, noise, pixels))
@@ -92,23 +108,23 @@ def test_the_old_text_layout_gives_the_same_text_encoder(tmp_path, networks):
     old = tiny_checkpoint(
         tmp_path / "m.safetensors", text_prefix="cond_stage_model.transformer.", **DIMS
     )
-    got = load_networks(read_header(old)).text.state_dict()
-    assert all(torch.equal(t, got[name]) for name, t in networks.text.state_dict().items())
+    got = loaded(old)["text"].state_dict()
+    assert all(torch.equal(t, got[name]) for name, t in networks["text"].state_dict().items())
 
 
 def test_the_file_may_go_away_after_loading(tmp_path):
     path = tiny_checkpoint(tmp_path / "m.safetensors", **DIMS)
-    got = load_networks(read_header(path), Placement(dtype=torch.float16))
+    got = loaded(path, dtype=torch.float16)
     if sys.platform != "win32":
         path.unlink()
-    assert bool(got.unet.conv_in.weight.isfinite().all())
+    assert bool(got["unet"].conv_in.weight.isfinite().all())
 
 
 def test_a_file_that_is_no_checkpoint(tmp_path):
     path = tmp_path / "m.safetensors"
     path.write_bytes(b"<html>")
     with pytest.raises(BadFile, match="web page"):
-        load_networks(read_header(path))
+        loaded(path)
 
 
 SD15_CONFIG = {  # unet/config.json and vae/config.json of the real model
@@ -127,45 +143,152 @@ VAE_CONFIG = {
 }  # fmt: skip
 
 
-def test_sd15_is_configured_as_the_real_one():
-    unet, vae = make_unet(SD15_UNET), make_vae(SD15_VAE)
+XL_BLOCKS = {
+    "block_out_channels": [320, 640, 1280],
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+}
+REFINER_BLOCKS = {
+    "block_out_channels": [384, 768, 1536, 1536],
+    "down_block_types": ["DownBlock2D", *["CrossAttnDownBlock2D"] * 2, "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", *["CrossAttnUpBlock2D"] * 2, "UpBlock2D"],
+}
+ADDED = {"addition_embed_type": "text_time", "addition_time_embed_dim": 256}
+UNET_CONFIGS = {  # what differs in the real models' files; parameters where they are published
+    "sd15": ({}, 859_520_964),
+    "inpaint": ({"in_channels": 9}, 859_535_364),
+    "edit": ({"in_channels": 8}, 859_532_484),
+    "sd21": (
+        {
+            "attention_head_dim": [5, 10, 20, 20], "cross_attention_dim": 1024,
+            "use_linear_projection": True,
+        },
+        865_910_724,
+    ),
+    "sdxl": (
+        {
+            **XL_BLOCKS, **ADDED, "attention_head_dim": [5, 10, 20], "cross_attention_dim": 2048,
+            "transformer_layers_per_block": [1, 2, 10], "use_linear_projection": True,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+        2_567_463_684,
+    ),
+    "refiner": (
+        {
+            **REFINER_BLOCKS, **ADDED, "attention_head_dim": [6, 12, 24, 24],
+            "cross_attention_dim": 1280, "transformer_layers_per_block": 4,
+            "use_linear_projection": True, "projection_class_embeddings_input_dim": 2560,
+        },
+        None,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", UNET_CONFIGS)
+def test_every_unet_is_configured_as_the_real_one(kind):
+    config, parameters = UNET_CONFIGS[kind]
+    unet = make_unet(KINDS[kind].unet)
     with torch.device("meta"):
-        want = type(unet)(**SD15_CONFIG)
+        want = type(unet)(**{**SD15_CONFIG, **config})
     assert str(unet) == str(want)  # every layer with its sizes
-    heads = [m.heads for m in want.modules() if hasattr(m, "heads")]
-    assert [m.heads for m in unet.modules() if hasattr(m, "heads")] == heads == [8] * 32
-    for key, value in VAE_CONFIG.items():
-        got = vae.config[key]
-        assert (list(got) if isinstance(got, tuple) else got) == value, key
-    for key in SD15_CONFIG.keys() - {"attention_head_dim"}:
-        got = unet.config[key]
-        assert (list(got) if isinstance(got, tuple) else got) == SD15_CONFIG[key], key
-    assert sum(p.numel() for p in unet.parameters()) == 859_520_964
-    assert sum(p.numel() for p in vae.parameters()) == 83_653_863
-    assert sum(p.numel() for p in make_text(SD15_TEXT).parameters()) == 123_060_480
+    heads, wanted = ([m.heads for m in u.modules() if hasattr(m, "heads")] for u in (unet, want))
+    assert heads == wanted
+    if parameters is not None:
+        assert sum(p.numel() for p in unet.parameters()) == parameters
+    assert unet.config["flip_sin_to_cos"] and unet.config["freq_shift"] == 0
+
+
+def test_the_vae_is_configured_as_the_real_one():
+    for kind, scale in (("sd15", 0.18215), ("sdxl", 0.13025)):
+        vae = make_vae(KINDS[kind].vae)
+        for key, value in {**VAE_CONFIG, "scaling_factor": scale}.items():
+            got = vae.config[key]
+            assert (list(got) if isinstance(got, tuple) else got) == value, key
+        assert sum(p.numel() for p in vae.parameters()) == 83_653_863
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters"),
+    [("sd15", [123_060_480]), ("sd21", [340_387_840]), ("sdxl", [123_060_480, 694_659_840])],
+)
+def test_text_encoders_are_as_large_as_the_real_ones(kind, parameters):
+    made = [make_text(dims) for dims in KINDS[kind].texts]
+    assert [sum(p.numel() for p in text.parameters()) for text in made] == parameters
+
+
+@pytest.mark.parametrize("kind", ["sd15", "sd21", "sdxl", "refiner", "inpaint"])
+def test_a_diffusers_folder_is_loaded_as_it_lies_there(tmp_path, kind):
+    from safetensors.torch import load_file
+
+    make_folder(tmp_path / "m", KINDS[kind].tiny())
+    for component, module in loaded(tmp_path / "m").items():
+        folder, name = COMPONENTS[in_folder(component, KINDS[kind].arch)]
+        there = load_file(tmp_path / "m" / folder / f"{name}.safetensors")
+        state = module.state_dict()
+        assert len(state) == len(there)
+        for key, tensor in there.items():
+            assert torch.equal(state[key.removeprefix("text_model.")], tensor.float()), key
+
+
+@pytest.mark.parametrize("kind", ["sd21", "sdxl", "refiner"])
+def test_a_single_file_has_the_networks_of_the_folder(tmp_path, kind):
+    family = KINDS[kind].tiny()
+    make_checkpoint(tmp_path / "m.safetensors", family.layout(), metadata=family.metadata())
+    make_folder(tmp_path / "m", family)
+    one, two = loaded(tmp_path / "m.safetensors"), loaded(tmp_path / "m")
+    assert one.keys() == two.keys()
+    for name, module in one.items():
+        state, other = module.state_dict(), two[name].state_dict()
+        assert [(key, t.shape) for key, t in state.items()] == [
+            (key, t.shape) for key, t in other.items()
+        ]
+        assert all(tensor.is_contiguous() for tensor in state.values())
+
+
+def test_fused_rows_and_a_transposed_projection_are_taken_apart(tmp_path):
+    family = KINDS["sdxl"].tiny()
+    path = tmp_path / "m.safetensors"
+    make_checkpoint(path, family.layout())
+    got = loaded(path)["text_2"].state_dict()
+    with open_tensors(read_header(path)) as file:
+        at = "conditioner.embedders.1.model."
+        fused = file.tensor(f"{at}transformer.resblocks.1.attn.in_proj_weight").float()
+        parts = fused.view(3, 64, 64)
+        for name, part in zip("qkv", parts, strict=True):
+            assert torch.equal(got[f"encoder.layers.1.self_attn.{name}_proj.weight"], part)
+        projection = file.tensor(f"{at}text_projection").float()
+        assert torch.equal(got["text_projection.weight"], projection.T)
 
 
 RUN = """
 import json, sys
 from pathlib import Path
 import torch
-from darkroom.engine.networks import Placement, load_networks
+from darkroom.engine.networks import Placement, load_networks, load_vae
+from darkroom.weights.detect import detect
 from darkroom.weights.header import read_header
 
 def resident(key):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
 
-load_networks(read_header(sys.argv[1]))
-header, out = read_header(sys.argv[2]), {}
+def load(path, dtype=torch.float32):
+    header, want = read_header(path), Placement(dtype=dtype)
+    found = detect(header)
+    vae = load_vae(header, found.vae, rows=found.layout["vae"], placement=want)
+    return load_networks(header, found, want), vae
+
+load(sys.argv[1])
+out = {}
 for dtype in (torch.float16, torch.float32):  # the peak of the second is the peak of all
     before = resident("VmRSS")
-    networks = load_networks(header, Placement(dtype=dtype))
-    out[str(dtype)] = {"grown": resident("VmHWM") - before, "bytes": networks.bytes}
-    del networks
+    networks, vae = load(sys.argv[2], dtype)
+    size = networks.bytes + vae.bytes
+    out[str(dtype)] = {"grown": resident("VmHWM") - before, "bytes": size}
+    del networks, vae
 with torch.inference_mode():
-    networks = load_networks(read_header(sys.argv[1]))
-    networks.text(torch.zeros(1, 77, dtype=torch.long))
+    networks, _ = load(sys.argv[1])
+    networks.texts[0](torch.zeros(1, 77, dtype=torch.long))
 slow = [n for n in ("torch._dynamo", "scipy", "sympy", "transformers", "peft") if n in sys.modules]
 print(json.dumps(out | {"slow": slow}))
 """

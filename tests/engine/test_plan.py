@@ -14,7 +14,7 @@ def costs():
     detected = detect(tiny_header())
 
     def make(work):
-        return costs_of(detected, work, item_bytes=4, model_bytes=100)
+        return costs_of(detected.unet, detected.vae, work, item_bytes=4, model_bytes=100)
 
     return make
 

@@ -5,15 +5,11 @@ import torch
 
 from darkroom.core.errors import BadFile, BadRequest, NotFinite
 from darkroom.engine.chunks import Chunk, Token, Words
-from darkroom.engine.text import (
-    AT_ONCE,
-    Conditioning,
-    Encodings,
-    Reading,
-    TextEncoder,
-    same_length,
-)
+from darkroom.engine.clip import ClipText
+from darkroom.engine.conditioning import Conditioning, Encodings, same_length
+from darkroom.engine.text import AT_ONCE, Reading, TextEncoder
 from darkroom.engine.tokenizer import BOS, COMMA, EOS, VOCABULARY, Tokenizer
+from darkroom.weights.topology import TextDims
 
 torch.set_num_threads(1)
 LAYERS, WIDTH, CAT, A, B = 4, 32, 2368, 320, 321
@@ -28,19 +24,39 @@ def tokenizer():
     return Tokenizer()
 
 
-def tiny(*, projected=False, vocabulary=VOCABULARY, seed=0):
-    """A random CLIP text model: four layers of width 32."""
+def tiny(*, vocabulary=VOCABULARY, seed=0, **dims):
+    """A random text model of transformers: four layers of width 32 (`dims` as in TextDims)."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+    of = TextDims(
+        **{"width": WIDTH, "layers": LAYERS, "intermediate": 64, "positions": 77, **dims},
+        vocab=vocabulary,
+    )
     config = CLIPTextConfig(
-        vocab_size=vocabulary, hidden_size=WIDTH, intermediate_size=64, num_hidden_layers=LAYERS,
-        num_attention_heads=4, projection_dim=16, bos_token_id=BOS, eos_token_id=EOS,
+        vocab_size=vocabulary, hidden_size=of.width, intermediate_size=of.intermediate,
+        num_hidden_layers=of.layers, num_attention_heads=of.heads, hidden_act=of.activation,
+        projection_dim=of.projection or 16, bos_token_id=BOS, eos_token_id=EOS,
     )  # fmt: skip
     torch.manual_seed(seed)
-    module = (CLIPTextModelWithProjection if projected else CLIPTextModel)(config).eval()
+    kind = CLIPTextModel if of.projection is None else CLIPTextModelWithProjection
+    module = kind(config).eval()
     for parameter in module.parameters():  # the usual start is so small that layers do nothing
         parameter.data.normal_(std=0.2)
+    module.dims = of
     return module
+
+
+def ours(theirs):
+    """Our network with the weights of a text model of transformers."""
+    clip = ClipText(theirs.dims).eval().requires_grad_(False)
+    state = {name.removeprefix("text_model."): each for name, each in theirs.state_dict().items()}
+    clip.load_state_dict(state)
+    return clip.to(next(theirs.parameters()).dtype)
+
+
+def encoding(*modules, weights="tiny", cache=None):
+    """A text encoder with the weights of text models of transformers."""
+    return TextEncoder([ours(each) for each in modules], Tokenizer(), weights=weights, cache=cache)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +65,8 @@ def module():
 
 
 @pytest.fixture
-def encoder(module, tokenizer):
-    return TextEncoder(module, tokenizer, weights="tiny")
+def encoder(module):
+    return encoding(module)
 
 
 def plain(module, ids, clip_skip=1):
@@ -84,13 +100,11 @@ def test_clip_skip_is_that_hidden_state_with_the_final_norm(module, encoder, cli
     assert close(made.tokens, plain(module, [ids], clip_skip))
 
 
-def test_the_layers_that_clip_skip_leaves_out_do_not_run(module, encoder):
-    ran = []
-    layers = enumerate(module.encoder.layers)
-    hooks = [layer.register_forward_hook(lambda *_, i=i: ran.append(i)) for i, layer in layers]
-    encoder.encode("a dog", Reading(clip_skip=3))
-    for hook in hooks:
-        hook.remove()
+def test_the_layers_that_clip_skip_leaves_out_do_not_run(module):
+    ran, clip = [], ours(module)
+    for i, layer in enumerate(clip.encoder.layers):
+        layer.register_forward_hook(lambda *_, i=i: ran.append(i))
+    TextEncoder([clip], Tokenizer(), weights="hooked").encode("a dog", Reading(clip_skip=3))
     assert ran == [0, 1]
 
 
@@ -135,42 +149,122 @@ def test_ten_thousand_words(encoder):
     assert sum(made.counts) == 10_000
 
 
-@pytest.mark.parametrize("clip_skip", [1, 2])
-def test_pooled_is_the_last_layer_at_the_first_end(module, encoder, clip_skip):
-    made = encoder.encode(CATS(80), Reading(clip_skip=clip_skip, pooled=True))
-    with torch.no_grad():
-        expected = module(torch.tensor([[BOS, *[CAT] * 75, EOS]])).pooler_output
-    assert close(made.pooled, expected)
-    assert torch.equal(made.tokens, encoder.encode(CATS(80), Reading(clip_skip=clip_skip)).tokens)
+# ---- other families ------------------------------------------------------------------------------
 
 
-def test_pooled_goes_through_the_projection_if_there_is_one(tokenizer):
-    module = tiny(projected=True)
-    made = TextEncoder(module, tokenizer, weights="x").encode("a cat", Reading(pooled=True))
+BIG_G = {"activation": "gelu", "penultimate": True, "projection": 24, "width": 48, "layers": 6}
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """SDXL's two text models, small."""
+    return tiny(penultimate=True), tiny(seed=1, **BIG_G)
+
+
+def theirs(module, ids, skip):
+    """The state -skip without the norm, and the projected text, by transformers' own forward."""
     with torch.no_grad():
-        expected = module(torch.tensor([[BOS, A, CAT, *[EOS] * 74]]))
-    assert close(made.pooled, expected.text_embeds)
-    assert close(made.tokens, expected.last_hidden_state)
+        out = module(torch.tensor(ids), output_hidden_states=True)
+    return out.hidden_states[-skip], getattr(out, "text_embeds", None)
+
+
+@pytest.mark.parametrize("clip_skip", range(1, LAYERS + 1))
+def test_sd2_pads_with_zeros_and_has_the_final_norm(clip_skip):
+    module = tiny(activation="gelu")
+    made = encoding(module).encode("a cat", Reading(clip_skip=clip_skip))
+    ids = [BOS, A, CAT, EOS, *[0] * 73]
+    assert close(made.tokens, plain(module, [ids], clip_skip))
+    assert made.pooled is None
+
+
+@pytest.mark.parametrize(("clip_skip", "skip"), [(1, 2), (2, 2), (3, 3), (4, 4)])
+def test_sdxl_lays_the_layers_before_the_last_side_by_side(pair, clip_skip, skip):
+    made = encoding(*pair).encode("a cat", Reading(clip_skip=clip_skip))
+    small, _ = theirs(pair[0], [[BOS, A, CAT, *[EOS] * 74]], skip)
+    big, whole = theirs(pair[1], [[BOS, A, CAT, EOS, *[0] * 73]], skip)
+    assert made.tokens.shape == (1, 77, WIDTH + 48)
+    assert close(made.tokens, torch.cat([small, big], dim=-1))
+    assert close(made.pooled, whole)
+
+
+def test_the_text_as_a_whole_is_the_first_chunks(pair):
+    made = encoding(*pair).encode_group([CATS(80), "(a cat:1.5)"])
+    _, first = theirs(pair[1], [[BOS, *[CAT] * 75, EOS]], 2)
+    _, other = theirs(pair[1], [[BOS, A, CAT, EOS, *[0] * 73]], 2)
+    assert [one.tokens.shape for one in made] == [(1, 154, WIDTH + 48)] * 2
+    assert close(made[0].pooled, first)
+    assert close(made[1].pooled, other)  # emphasis does not reach it
+
+
+def test_each_of_two_text_encoders_is_emphasised_for_itself(pair):
+    plain, heavy = (encoding(*pair).encode(text).tokens for text in ("a cat", "a (cat:1.5)"))
+    for part in (slice(0, WIDTH), slice(WIDTH, None)):
+        z = plain[..., part].clone()
+        z[0, 2] *= 1.5
+        assert close(heavy[..., part], z * (plain[..., part].mean() / z.mean()))
+
+
+def test_the_refiner_reads_the_big_one_alone(pair):
+    made = encoding(pair[1]).encode("a cat")
+    states, whole = theirs(pair[1], [[BOS, A, CAT, EOS, *[0] * 73]], 2)
+    assert close(made.tokens, states)
+    assert close(made.pooled, whole)
+
+
+def test_an_empty_negative_prompt_is_zeros_for_sdxl_and_words_for_all_others(pair, encoder):
+    xl = encoding(*pair)
+    empty, blank = xl.encode_negative([""])[0], xl.encode_negative([" "])[0]
+    assert not empty.tokens.any() and not empty.pooled.any() and empty.negative
+    assert empty.tokens.shape == blank.tokens.shape
+    assert close(blank.tokens, xl.encode("").tokens)
+    assert not xl.encode("").negative
+    staged = xl.encode_negative(["", "a cat"])
+    assert close(staged[0].tokens, xl.encode("").tokens)
+    assert torch.equal(encoder.encode_negative([""])[0].tokens, encoder.encode("").tokens)
+
+
+def test_an_embedding_has_vectors_for_each_text_encoder(pair, tokenizer):
+    tables = [ours(each).embeddings.token_embedding.weight for each in pair]
+    rows = [tuple(table[token] for table in tables) for token in (A, 1929)]
+    reading = Reading(words=Words(tokenizer, {"easynegative": rows}))
+    made, expected = (encoding(*pair).encode(t, reading) for t in ("easynegative", "a dog"))
+    assert close(made.tokens, expected.tokens)
+    assert close(made.pooled, expected.pooled)
+
+
+def test_clip_skip_goes_as_far_as_the_shorter_of_two(pair):
+    with pytest.raises(BadRequest, match="clip_skip 5"):
+        encoding(*pair).encode("a", Reading(clip_skip=LAYERS + 1))
+
+
+def test_overflow_in_one_of_two_is_repeated_wider(pair):
+    big = tiny(seed=1, **BIG_G)
+    big.text_model.encoder.layers[-1].mlp.fc2.weight.data *= 3e4  # the last: only the whole is hit
+    wide = encoding(pair[0], big).encode("a cat")
+    made = encoding(tiny(penultimate=True).half(), big.half()).encode("a cat")
+    assert made.tokens.dtype == made.pooled.dtype == torch.float16 and made.finite
+    assert close(made.tokens.float(), wide.tokens, 0.02)
+    assert (made.pooled.float() - wide.pooled).norm() / wide.pooled.norm() < 0.05
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_dtype_is_the_models(tokenizer, module, dtype):
-    made = TextEncoder(tiny().to(dtype), tokenizer, weights="x").encode("a cat")
+def test_dtype_is_the_models(module, dtype):
+    made = encoding(tiny().to(dtype)).encode("a cat")
     assert made.tokens.dtype == dtype
     assert not made.tokens.requires_grad
-    expected = TextEncoder(module, tokenizer, weights="x").encode("a cat").tokens
+    expected = encoding(module).encode("a cat").tokens
     assert (made.tokens.float() - expected).norm() / expected.norm() < 0.05
 
 
 def test_a_vector_replaces_its_tokens_embedding(module, encoder):
     dog = module.embeddings.token_embedding.weight[1929].detach()
-    made = encoder.encode_chunks([[Chunk((Token(A), Token(CAT, vector=dog)))]])[0]
+    made = encoder.encode_chunks([[Chunk((Token(A), Token(CAT, vectors=(dog,))))]])[0]
     assert close(made.tokens, encoder.encode("a dog").tokens)
 
 
 def test_an_embedding_in_a_prompt_is_its_vectors(module, tokenizer, encoder):
     table = module.embeddings.token_embedding.weight.detach()
-    words = Words(tokenizer, {"easynegative": [table[A], table[1929]]})
+    words = Words(tokenizer, {"easynegative": [(table[A],), (table[1929],)]})
     made = encoder.encode("(easynegative:1.0)", Reading(words=words))
     assert close(made.tokens, encoder.encode("a dog").tokens)
 
@@ -219,54 +313,54 @@ def test_emphasis_keeps_the_mean(module, encoder):
 # ---- numbers that overflow -----------------------------------------------------------------------
 
 
-def test_overflow_in_half_precision_is_repeated_wider(tokenizer):
+def test_overflow_in_half_precision_is_repeated_wider():
     module = tiny()
     for layer in module.encoder.layers:
         layer.mlp.fc2.weight.data *= 3e4
-    expected = TextEncoder(module, tokenizer, weights="wide").encode("a cat", Reading(pooled=True))
-    half = tiny()
-    half.load_state_dict(module.state_dict())
-    half.half()
+    expected = encoding(module).encode("a cat")
+    half = ours(module).half()
     before = [parameter.data_ptr() for parameter in half.parameters()]
-    made = TextEncoder(half, tokenizer, weights="half").encode("a cat", Reading(pooled=True))
-    assert made.tokens.dtype == made.pooled.dtype == torch.float16
+    made = TextEncoder([half], Tokenizer(), weights="half").encode("a cat")
+    assert made.tokens.dtype == torch.float16
     assert made.tokens.isfinite().all()
     assert (made.tokens.float() - expected.tokens).norm() / expected.tokens.norm() < 0.05
     assert [parameter.data_ptr() for parameter in half.parameters()] == before
 
 
-def test_damaged_weights_are_an_error_not_a_black_picture(tokenizer):
+def test_damaged_weights_are_an_error_not_a_black_picture():
     module = tiny()
     module.final_layer_norm.bias.data[0] = torch.nan
-    encoder = TextEncoder(module, tokenizer, weights="x")
+    encoder = encoding(module)
     for _ in range(2):  # the failure is not cached as a success
         with pytest.raises(NotFinite):
             encoder.encode("a cat")
 
 
-def test_a_vocabulary_that_is_too_small_is_refused_before_it_breaks_a_gpu(tokenizer):
+def test_a_vocabulary_that_is_too_small_is_refused_before_it_breaks_a_gpu():
     with pytest.raises(BadFile, match="knows 1000 tokens"):
-        TextEncoder(tiny(vocabulary=1000), tokenizer, weights="x")
+        encoding(tiny(vocabulary=1000))
 
 
 # ---- cache ---------------------------------------------------------------------------------------
 
 
-def test_the_same_prompt_is_encoded_once(module, tokenizer):
+def test_the_same_prompt_is_encoded_once(module):
     cache = Encodings()
-    encoder = TextEncoder(module, tokenizer, weights="one", cache=cache)
+    encoder = encoding(module, weights="one", cache=cache)
     first = encoder.encode("a cat")
     assert encoder.encode("a cat") is first
-    again = TextEncoder(module, tokenizer, weights="one", cache=cache)
+    again = encoding(module, weights="one", cache=cache)
     assert again.encode("a cat") is first  # the model was dropped and loaded again
     others = [
         encoder.encode("a Cat"),
         encoder.encode("a cat", Reading(clip_skip=2)),
-        encoder.encode("a cat", Reading(pooled=True)),
-        TextEncoder(module, tokenizer, weights="one+lora", cache=cache).encode("a cat"),
     ]
+    encoder.weights = "one+lora"  # patched: nothing of before is given out
+    others.append(encoder.encode("a cat"))
     assert all(other is not first for other in others)
-    assert len(cache) == 5
+    assert len(cache) == 4
+    encoder.weights = "one"
+    assert encoder.encode("a cat") is first
 
 
 def test_the_cache_keeps_its_budget_and_drops_the_oldest():

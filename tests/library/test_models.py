@@ -4,14 +4,17 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from darkroom.core.errors import BadFile, BadRequest, UnknownName
+from darkroom.core.model import Kind
 from darkroom.core.settings import Configured
-from darkroom.library import models
-from darkroom.library.hashes import HashBook
+from darkroom.library import catalogue, models
+from darkroom.library.catalogue import Catalogue
+from darkroom.library.index import Index
 from darkroom.library.models import Library
-from tiny import tiny_checkpoint
+from tiny import tiny_checkpoint, tiny_layout, write_tensors
 
 
 @pytest.fixture
@@ -30,15 +33,19 @@ def folder(tmp_path):
     return tmp_path
 
 
+def book_at(database):
+    return Catalogue(tuple, Index(database))
+
+
 @pytest.fixture
 def library(folder):
-    return Library((folder / "models",), HashBook(folder / "library.sqlite"))
+    return Library((folder / "models",), Index(folder / "library.sqlite"))
 
 
 def test_every_file_is_listed_and_what_cannot_be_used_says_why(library):
     found = {item.name: item for item in library.list() if item.name != "starter"}
     assert set(found) == {"base", "anime/ink", "page"}
-    assert found["base"].detected is not None
+    assert found["base"].usable
     assert "web page" in found["page"].problem
 
 
@@ -86,7 +93,7 @@ def test_no_file_is_dropped_for_its_name(folder):
     for name in ("base", "starter", "Base", "models/base"):
         tiny_checkpoint(more / f"{name}.safetensors", seed=3)
     folders = (folder / "models", more, more, more / "models")  # some twice
-    library = Library(folders, HashBook(folder / "library.sqlite"))
+    library = Library(folders, Index(folder / "library.sqlite"))
     found = listed(library)
     files = [path for top in (folder / "models", more) for path in top.rglob("*.safetensors")]
     assert sorted(found.values()) == sorted(files)
@@ -111,7 +118,7 @@ def test_links_are_followed_once(library, folder):
 def test_a_folder_that_cannot_be_looked_into_is_listed_with_the_reason(folder):
     (folder / "file").touch()
     asked = (folder / "models", folder / "nowhere", folder / "file")
-    library = Library(asked, HashBook(folder / "book"), own=folder / "own")
+    library = Library(asked, Index(folder / "book"), own=(folder / "own",))
     problems = {item.path: item.problem for item in library.list() if item.path in asked}
     assert problems == {
         folder / "nowhere": "there is no such folder",
@@ -131,9 +138,11 @@ def test_a_listing_hashes_nothing_and_says_what_is_known(library, folder, monkey
     sha256 = library.find("base").sha256
     monkeypatch.setattr(hashlib, "file_digest", None)
     found = {item.name: item for item in library.list()}
-    assert found["base"].sha256 == sha256
-    assert found["anime/ink"].sha256 == ""
-    assert found["anime/ink"].bytes == (folder / "models/anime/ink.safetensors").stat().st_size
+    assert found["base"].hashes.sha256 == sha256
+    assert found["anime/ink"].hashes.sha256 == ""
+    assert (
+        found["anime/ink"].facts.bytes == (folder / "models/anime/ink.safetensors").stat().st_size
+    )
     assert library.find_hash(sha256).name == "base"  # known, so no other is read
 
 
@@ -183,20 +192,20 @@ def test_a_path_that_is_not_there_is_said_to_be_missing(library, folder):
 
 def test_a_hash_is_computed_once_and_again_when_the_file_changes(folder, monkeypatch):
     path = folder / "models" / "base.safetensors"
-    book = HashBook(folder / "book.sqlite")
-    first = book.sha256(path)
+    book = book_at(folder / "book.sqlite")
+    first = book.hashes(path)
     monkeypatch.setattr(hashlib, "file_digest", None)
-    assert HashBook(folder / "book.sqlite").sha256(path) == first
+    assert book_at(folder / "book.sqlite").hashes(path) == first
     monkeypatch.undo()
     tiny_checkpoint(path.with_name("other.safetensors"), seed=5).replace(path)
-    assert book.sha256(path) != first
+    assert book.hashes(path) != first
 
 
 def test_hashes_work_without_a_place_to_keep_them(folder):
     (folder / "file").write_text("x")
-    book = HashBook(folder / "file" / "below.sqlite")
+    book = book_at(folder / "file" / "below.sqlite")
     path = folder / "models" / "base.safetensors"
-    assert book.sha256(path) == book.sha256(path)
+    assert book.hashes(path) == book.hashes(path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes there")
@@ -214,10 +223,10 @@ def test_names_that_are_no_text_are_told_apart(library, folder):
 def test_a_name_that_is_no_text_is_remembered_too(folder, monkeypatch):
     path = folder / os.fsdecode(b"\xe9.safetensors")
     path.write_bytes(b"x")
-    book = HashBook(folder / "book.sqlite")
-    assert book.known(path) == ""
-    sha256 = book.sha256(path)
-    assert book.known(path) == sha256
+    book = book_at(folder / "book.sqlite")
+    assert not book.known_hashes(path)
+    sha256 = book.hashes(path)
+    assert book.known_hashes(path) == sha256
 
 
 def test_a_file_that_may_not_be_looked_at(folder, monkeypatch):
@@ -225,20 +234,22 @@ def test_a_file_that_may_not_be_looked_at(folder, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "stat", refuse)
-    book = HashBook(folder / "book.sqlite")
+    book = book_at(folder / "book.sqlite")
     with pytest.raises(BadFile, match="Permission denied"):
-        book.sha256(folder / "models" / "base.safetensors")
-    assert book.known(folder / "models" / "base.safetensors") == ""
+        book.hashes(folder / "models" / "base.safetensors")
+    assert not book.known_hashes(folder / "models" / "base.safetensors")
 
 
 def test_a_damaged_hash_table_is_only_a_lost_cache(folder):
     (folder / "bad.sqlite").write_bytes(b"not a database" * 100)
-    assert len(HashBook(folder / "bad.sqlite").sha256(folder / "models" / "base.safetensors")) == 64
+    assert (
+        len(book_at(folder / "bad.sqlite").hashes(folder / "models" / "base.safetensors").sha256)
+        == 64
+    )
 
 
 def test_of_two_used_files_with_one_stem_the_one_with_the_hash_is_found(folder, tmp_path):
-    book = HashBook(folder / "book")
-    library = Library((), book, own=folder / "own")
+    library = Library((), Index(folder / "book"), own=(folder / "own",))
     paths = []
     for place in ("one", "two"):
         (tmp_path / place).mkdir()
@@ -249,3 +260,54 @@ def test_of_two_used_files_with_one_stem_the_one_with_the_hash_is_found(folder, 
     tiny_checkpoint(paths[0], metadata={"made": "later"})  # so this one has the hash no more
     assert len(set(sha256.values())) == 1
     assert library.find_hash(sha256[paths[1]]).path == str(paths[1])
+
+
+def tiny_vae(path):
+    rows = tiny_layout()["vae"]
+    return write_tensors(path, {row.source: np.zeros(row.stored, np.float16) for row in rows})
+
+
+def test_the_vae_beside_a_checkpoint(library, folder):
+    card = library.find("base")
+    assert library.vae_beside(card) is None
+    path = tiny_vae(folder / "models" / "base.vae.safetensors")
+    vae = library.vae_beside(card)
+    assert (vae.kind, vae.path, vae.name) == (Kind.VAE, str(path), "base.vae")
+    assert library.find_of(Kind.VAE, "base.vae") == vae
+    assert library.find_of(Kind.VAE, str(path)) == vae
+    assert library.find_of(Kind.VAE, vae.sha256[:10]) == vae
+    assert library.vae_beside(library.find("starter")) is None
+
+
+def test_what_lies_beside_and_is_no_vae_says_so(library, folder):
+    tiny_checkpoint(folder / "models" / "base.vae.safetensors")
+    with pytest.raises(BadFile, match="SD1 checkpoint"):
+        library.vae_beside(library.find("base"))
+
+
+def test_a_name_may_be_used_for_two_kinds(library, folder, lora):
+    path = lora(folder / "models" / "Lora" / "base.safetensors")
+    lora(folder / "models" / "only.safetensors")
+    assert library.find("base").kind is Kind.CHECKPOINT
+    assert library.find_of(Kind.LORA, "base").path == str(path)
+    assert [(f.kind, f.name) for f in library.list() if f.name == "base"] == [
+        (Kind.CHECKPOINT, "base"),
+        (Kind.LORA, "base"),
+    ]
+    with pytest.raises(BadFile, match="is a LoRA"):
+        library.find("only")
+
+
+def test_a_stem_is_enough(library, folder):
+    assert library.find("ink").name == "anime/ink"
+    assert library.find("anime\\ink").name == "anime/ink"
+
+
+def test_a_start_looks_at_one_file_only(library, folder, monkeypatch):
+    looked = []
+    look = catalogue.examine
+    monkeypatch.setattr(catalogue, "examine", lambda item: looked.append(item.stem) or look(item))
+    library.find("base")
+    assert looked == ["base"]
+    library.find("starter")
+    assert looked == ["base", "starter"]

@@ -377,7 +377,8 @@ def test_every_field_of_the_table_is_drawn():
     assert {row.fields for row in ROWS if set(row.fields) & set(PROPERTIES)} == {
         row.fields for row in ROWS if set(row.fields) <= set(WRITTEN)
     }
-    elsewhere = {"kind", "prompt", "negative_prompt", "model", "count", "styles", "dynamic_prompts"}
+    elsewhere = {"kind", "prompt", "negative_prompt", "model", "vae", "count", "styles"}
+    elsewhere |= {"dynamic_prompts"}
     assert PROPERTIES.keys() - set(WRITTEN) == elsewhere
 
 

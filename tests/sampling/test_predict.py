@@ -71,3 +71,24 @@ def test_flow_levels_are_shifted_shares():
     assert table.high == 1
     assert table.sigmas[499].item() == pytest.approx(0.75, abs=1e-6)
     assert table.time(0.75) == pytest.approx(750, abs=1e-3)
+
+
+def test_zero_terminal_levels_end_in_noise_and_begin_as_ever():
+    """Lin et al. 2023; what is left of the picture at time 500 as others publish it."""
+    table = NoiseTable.zero_terminal()
+    kept = 1 / (1 + table.sigmas.double() ** 2)
+    assert kept[500].item() == pytest.approx(0.241019, abs=1e-6)
+    assert kept[999].item() == pytest.approx(4.8973451890853435e-08, rel=1e-4)
+    assert table.low == pytest.approx(TABLE.low, rel=1e-4)
+    assert table.high == pytest.approx(4518.76, rel=1e-4)
+    assert bool((table.sigmas.diff() > 0).all())
+    assert table.time(table.high) == 999
+
+
+@pytest.mark.parametrize("sigma", [0.05, 10.0, 4518.0])
+def test_a_network_of_velocities_is_right_up_to_pure_noise(sigma):
+    clean, noise = torch.randn(2, 1, 4, 8, 8)
+    answer = perfect(Prediction.V, clean, noise, sigma)
+    denoise = predict(lambda x, t: answer, NoiseTable.zero_terminal(), Prediction.V)
+    found = denoise(clean + sigma * noise, At(sigma, 0.0))
+    assert torch.allclose(found, clean, atol=2e-3)

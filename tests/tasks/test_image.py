@@ -36,7 +36,7 @@ def unet_of(worker, request):
 
 
 def vae_of(worker, request):
-    return worker.engine.model(worker.library.find(request.model)).networks.vae
+    return worker.engine.model(worker.library.find(request.model)).vae.module
 
 
 def test_events_come_in_order_and_every_picture_is_there(worker, ask, tmp_path):

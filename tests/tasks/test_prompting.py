@@ -189,7 +189,7 @@ def embedding(folder):
 
 def test_an_embedding_in_a_negative_prompt_counts_and_is_in_the_recipe(worker, make, embedding):
     words = picture(make, negative_prompt="easyneg")
-    width = worker.engine.model(worker.library.find("tiny")).text.width
+    width = worker.engine.model(worker.library.find("tiny")).text.widths[0]
     embedding(width)
     (pixels,), (recipe,), said = make(negative_prompt="easyneg")
     assert said == []
@@ -327,11 +327,11 @@ def test_ensd_with_noise_that_an_option_adds_is_not_said_to_have_no_effect(make)
         assert not same(pixels, base)
 
 
-def test_a_network_tag_is_no_text_and_is_kept_in_the_recipe(make):
-    (pixels,), (recipe,), said = make("red <lora:gone:0.8>")
+def test_a_tag_of_no_known_kind_is_no_text_and_is_kept_in_the_recipe(make):
+    (pixels,), (recipe,), said = make("red <style:gone:0.8>")
     assert same(pixels, picture(make, "red"))
-    assert recipe.request.prompt == "red <lora:gone:0.8>"
-    assert said == ["<lora:gone> has no effect: lora files are not run yet"]
+    assert recipe.request.prompt == "red <style:gone:0.8>"
+    assert said == ["<style:gone:0.8> has no effect: there is no such kind of network"]
 
 
 def test_guidance_windows_hold_whatever_the_sampler_makes_of_the_levels(make):
@@ -351,7 +351,7 @@ def test_a_schedule_that_would_rise_is_refused(worker, ask, tmp_path):
 @pytest.mark.parametrize("prompt", ["(<cat-toy>:1.2)", "[<cat-toy>:red:2]", "a <cat-toy> red"])
 def test_an_embedding_is_found_inside_brackets(worker, make, folder, prompt):
     path = folder / "data" / "embeddings" / "<cat-toy>.safetensors"
-    width = worker.engine.model(worker.library.find("tiny")).text.width
+    width = worker.engine.model(worker.library.find("tiny")).text.widths[0]
     save_file({"emb_params": torch.randn(2, width)}, path)
     try:
         _, (recipe,), said = make(prompt)
@@ -362,7 +362,7 @@ def test_an_embedding_is_found_inside_brackets(worker, make, folder, prompt):
 
 
 def test_redo_says_first_that_an_embedding_is_another_or_new(worker, make, embedding, tmp_path):
-    width = worker.engine.model(worker.library.find("tiny")).text.width
+    width = worker.engine.model(worker.library.find("tiny")).text.widths[0]
     embedding(width)
     _, (recipe,), _ = make(negative_prompt="easyneg")
 

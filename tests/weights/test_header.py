@@ -4,8 +4,8 @@ import io
 import json
 import os
 import pickle
+import tarfile
 import time
-import zipfile
 
 import numpy as np
 import pytest
@@ -50,17 +50,11 @@ def test_the_extension_does_not_matter(model):
     assert read_header(str(other)).shape("a") == (2, 3)
 
 
-def torch_zip() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps({}, 2))
-    return file.getvalue()
-
-
-def plain_zip() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("readme.txt", "x")
+def tar(name: str) -> bytes:
+    with tarfile.open(
+        fileobj=(file := io.BytesIO()), mode="w", format=tarfile.USTAR_FORMAT
+    ) as archive:
+        archive.addfile(tarfile.TarInfo(name))
     return file.getvalue()
 
 
@@ -72,10 +66,19 @@ def plain_zip() -> bytes:
         (b"<!DOCTYPE html><html><body>Log in</body></html>", "is a web page, not a model"),
         (b"\n  <html lang=en>", "is a web page"),
         (b"\xef\xbb\xbf<!doctype HTML>", "is a web page"),
-        (torch_zip(), "is a PyTorch pickle (.ckpt), which can hold code. This version does not open pickles: convert it to .safetensors."),
-        (pickle.dumps({"a": 1}, 2), "is a PyTorch pickle"),
-        (pickle.dumps({"a": 1}, 4), "is a PyTorch pickle"),
-        (plain_zip(), "is a zip archive. Unpack it"),
+        (pickle.dumps({"a": 1}, 2), "is a pickle that holds no tensors"),
+        (pickle.dumps({"a": 1}, 4), "is a pickle that holds no tensors"),
+        (b"PK\5\6" + bytes(18), "is an empty zip archive"),
+        (b"\x08\x07\x12\x07pytorch\x1a\x052.1.0" + bytes(100), "is an ONNX model"),
+        (b"\x93NUMPY\x01\0" + bytes(100), "is a numpy array"),
+        (b"MZ\x90\0" + bytes(100), "is a program, not a model"),
+        (b"\0\0\0\0TFL3" + bytes(100), "is a TensorFlow Lite model"),
+        (b"Rar!\x1a\7\0" + bytes(100), "is a RAR archive"),
+        (b"\x1f\x8b\x08" + bytes(100), "is a gzip archive"),
+        (b"\xfd7zXZ\0" + bytes(100), "is an xz archive"),
+        (b"\x28\xb5\x2f\xfd" + bytes(100), "is a zstd archive"),
+        (tar("model.bin"), "is a tar archive. Unpack it"),
+        (tar("sys_info"), "is a PyTorch model of 2016 (tar)"),
         (b"GGUF\x03\x00\x00\x00" + bytes(100), "is a GGUF model"),
         (b"7z\xbc\xaf\x27\x1c" + bytes(100), "is a 7z archive"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "is a picture, not a model"),
@@ -94,7 +97,7 @@ def test_every_wrong_file_has_its_own_sentence(tmp_path, content, says):
 def test_missing_folder_pipe_and_impossible_names(tmp_path):
     assert "there is no file" in refusal(tmp_path / "no.safetensors")
     assert "there is no file" in refusal(tmp_path / "no" / "no.safetensors")
-    assert "is a folder. Name the .safetensors file inside" in refusal(tmp_path)
+    assert "is a folder without a model" in refusal(tmp_path)
     assert "is not a file name" in refusal("a\0b")
     assert "cannot be read" in refusal(tmp_path / ("x" * 400))
     if hasattr(os, "mkfifo"):

@@ -126,3 +126,37 @@ def test_a_type_that_torch_lacks(tmp_path):
         pytest.raises(BadFile, match="torch has no type F4"),
     ):
         file.tensor("a")
+
+
+def test_strided_tensors_are_views_too(tmp_path):
+    numbers = torch.arange(24.0).reshape(4, 6)
+    made = {"t": numbers.t(), "part": numbers[1:3, ::2], "last": numbers[3:, 5:]}
+    torch.save(made, tmp_path / "m.pt")
+    with open_tensors(header := read_header(tmp_path / "m.pt")) as file:
+        got = {name: file.tensor(name) for name in made}
+        bases = {
+            got[name].data_ptr() - header.tensors[name].start for name in ("t", "part", "last")
+        }
+        assert len(bases) == 1 and all(torch.equal(got[name], made[name]) for name in made)
+        for name in made:
+            file.release(name)
+        assert torch.equal(file.tensor("part"), made["part"])
+
+
+@linux
+def test_every_file_of_a_folder_is_closed(tmp_path):
+    for part in ("unet", "vae"):
+        (tmp_path / part).mkdir()
+        arrays = {"a": np.ones(5000, np.float32)}
+        write_tensors(tmp_path / part / "diffusion_pytorch_model.safetensors", arrays)
+    with open_tensors(header := read_header(tmp_path)) as file:
+        kept = file.tensor("vae/a")
+        file.release("vae/a")
+        assert file.tensor("unet/a").sum() == 5000
+        assert all(mapped(path) for path in header.files)
+    del file
+    assert [mapped(path) for path in header.files] == [False, True]
+    assert kept.sum() == 5000
+    del kept
+    gc.collect()
+    assert not any(mapped(path) for path in header.files)

@@ -59,7 +59,7 @@ def test_the_benchmark_checkpoint_is_a_checkpoint_and_repeats(tmp_path):
     make_checkpoint(two, tiny(), seed=5)
     make_checkpoint(other, tiny(), seed=6)
     assert one.read_bytes() == two.read_bytes() != other.read_bytes()
-    assert detect(read_header(one)).text.vocab == 49408
+    assert detect(read_header(one)).texts[0].vocab == 49408
     assert all(np.isfinite(array).all() for array in load_file(one).values())
 
 

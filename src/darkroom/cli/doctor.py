@@ -13,7 +13,8 @@ from darkroom.cli.boundary import FAILED, Reply
 from darkroom.cli.options import DEVICE_FLAGS, JSON, flags, given, pass_reply
 from darkroom.core.errors import OutputError, StudioError, printable
 from darkroom.core.settings import Configured, Settings
-from darkroom.library.models import STARTER, Library
+from darkroom.library.listing import STARTER
+from darkroom.library.models import Library
 from darkroom.media.files import try_folder
 from darkroom.media.left_behind import left_behind
 
@@ -105,7 +106,7 @@ def _unfinished(settings: Settings) -> list[Row]:
 
 def _models(settings: Settings) -> list[Row]:
     found = Library.of(settings).list()
-    usable = [item.name for item in found if item.detected]
+    usable = [item.name for item in found if item.usable]
     rows: list[Row] = [("ok", f"{len(usable)} model(s): {', '.join(usable[:5])}", "")]
     for item in found:
         if item.problem:

@@ -88,9 +88,10 @@ def _flag(name: str, field: FieldInfo) -> Callable[[Command], Command]:
     if bool in (field.annotation, *get_args(field.annotation)):
         # Help shows the word that changes something.
         return click.option(f"--{word}/--no-{word}", name, default=None, **told)
-    return click.option(
-        f"--{word}", name, metavar=_metavar(field), multiple=_is_list(field), **told
-    )
+    # One of a list is given at a time: `--models-dir A --models-dir B`.
+    words = (word, word.removesuffix("s")) if word.endswith(("dirs", "files")) else (word,)
+    dashed = [f"--{each}" for each in words]
+    return click.option(*dashed, name, metavar=_metavar(field), multiple=_is_list(field), **told)
 
 
 def _group(field: FieldInfo) -> str:

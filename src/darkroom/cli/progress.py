@@ -72,6 +72,8 @@ def _show(progress: Progress, bar: TaskID, event: Event) -> None:
             # A sampler that finds its own number of steps has no total.
             total = data["images"] * data["steps"] if data["steps"] else None
             progress.update(bar, description=printable(data["model"]), total=total)
+            for text in data.get("networks", ()):
+                progress.console.print(Text(f"With {printable(text)}", "dim"), soft_wrap=True)
         case "step":
             progress.update(
                 bar,

@@ -10,11 +10,14 @@ from darkroom.cli.info import found_in
 from darkroom.cli.options import JSON, OUTPUT, SETTING_FLAGS, flags, given, pass_reply
 from darkroom.cli.running import run
 from darkroom.core.errors import BadRequest, UnknownName
-from darkroom.core.model import ModelCard
-from darkroom.core.request import ImageRequest
+from darkroom.core.model import Kind, ModelCard
+from darkroom.core.prompt import Role, renamed
+from darkroom.core.request import AUTO, BAKED, ImageRequest
 from darkroom.core.settings import Configured, Settings
 from darkroom.library.models import Library
+from darkroom.library.tags import KINDS
 from darkroom.media.metadata import Found, FoundModel
+from darkroom.media.metadata.found import is_model
 
 CHANGES = ("seed", "count", "model")  # the fields that have a flag of their own
 PROMPTS = frozenset({"prompt", "negative_prompt"})
@@ -48,8 +51,12 @@ def redo(
     asked = _changes(changes) | given({name: values.pop(name) for name in CHANGES})
     settings = Configured.load_here(given(values)).values
     library = Library.of(settings)
-    model = asked.get("model") or _model(found, library, reply)
-    request = ImageRequest.parse(found.fields() | {"model": model} | asked)
+    own = {
+        "model": asked.get("model") or _model(found, library, reply),
+        "vae": asked.get("vae") or _vae(found, library, reply),
+        "prompt": _prompt(found, library, reply),
+    }
+    request = ImageRequest.parse(found.fields() | own | asked)
     for text in found.left_out:
         reply.note(f"not used: {text}")
     run(request, settings, output=output, reply=reply, like=found.recipe)
@@ -94,6 +101,53 @@ def _model(found: Found, library: Library, reply: Reply) -> str:
         raise BadRequest(f"the model {used.name!r} is not here", hint=told)
     reply.note(_another(used, card))
     return card.name
+
+
+def _vae(found: Found, library: Library, reply: Reply) -> str:
+    """The VAE of the picture as a name or hash; the checkpoint's own where it is not here."""
+    used = next((each for each in found.models if each.role == "vae"), None)
+    if used is None or not is_model(used.name):
+        return BAKED if found.recipe is not None else AUTO
+    card = _looked_up(library, Kind.VAE, used)
+    if card is None:
+        reply.note(f"the VAE {used.name!r} is not here; the picture is made with another")
+        return AUTO
+    return card.sha256
+
+
+def _prompt(found: Found, library: Library, reply: Reply) -> str:
+    """The prompt, with the names in its tags that the files have here.
+
+    A file is known by its hash; only where that is not said or not here, by its name.
+    """
+    names: dict[tuple[Role, str], str] = {}
+    for used in found.models:
+        role = next((role for role in KINDS if role == used.role), None)
+        if role is None or used.hash is None:
+            continue
+        here = _of_name(library, KINDS[role], used.name)
+        card = _of_name(library, KINDS[role], used.hash)
+        if card is None:
+            if here is not None and found.recipe is None:
+                reply.note(f"the {role} {used.name!r} here is another file; the result will differ")
+        elif here is None or here.sha256 != card.sha256:
+            again = _of_name(library, KINDS[role], card.name)
+            same = again is not None and again.sha256 == card.sha256
+            names[role, used.name] = card.name if same else card.sha256
+    return renamed(found.fields().get("prompt", ""), names)
+
+
+def _looked_up(library: Library, kind: Kind, used: FoundModel) -> ModelCard | None:
+    """The file of that hash, else that of that name."""
+    return _of_name(library, kind, used.hash or "") or _of_name(library, kind, used.name)
+
+
+def _of_name(library: Library, kind: Kind, name: str) -> ModelCard | None:
+    """What is listed here as `name`, or has that hash; never a path, which it may name too."""
+    try:
+        return None if not name or Path(name).exists() else library.find_of(kind, name)
+    except (BadRequest, OSError):  # not here, or no name that a file could have
+        return None
 
 
 def _another(used: FoundModel, card: ModelCard) -> str:

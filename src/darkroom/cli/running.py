@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from darkroom.cli.boundary import Reply
 from darkroom.core.event import Event
+from darkroom.core.prompt import networks, wishes, without_comments
 from darkroom.core.recipe import Recipe
 from darkroom.core.request import Request
 from darkroom.core.settings import Settings, expanded
 from darkroom.library.models import Library
+from darkroom.library.tags import files_for, vae_for
 from darkroom.media.files import Place
 
 if TYPE_CHECKING:
@@ -37,9 +39,21 @@ def run(
         return worker.run(request, like=like, **given)
 
     # What can be refused without torch is refused before its seconds are spent.
-    Library.of(settings).find(request.model)
+    _refuse(request, Library.of(settings))
     Place.chosen(chosen(output), settings.outputs_dir, request.count)
     work(start, settings, output=output, reply=reply)
+
+
+def _refuse(request: Request, library: Library) -> None:
+    """Raise for a model that is not here, and for a network that is not or does not fit.
+
+    Choices and styles may change which networks they are: those the worker looks at.
+    """
+    card = library.find(request.model)
+    vae_for(library, card, request.vae)
+    asked, _ = wishes(networks(without_comments(request.prompt))[1])
+    if not (request.dynamic_prompts and any(sign in request.prompt for sign in ("{", "__"))):
+        files_for(library, card, asked)
 
 
 def work(start: Start, settings: Settings, *, output: str | None, reply: Reply) -> None:

@@ -6,6 +6,7 @@ StudioError
 │   └── BadFile         a file cannot be used: missing, empty, truncated, not what it claims
 │       └── TooLarge    or it holds more than anybody would write there
 ├── NoMetadata          a picture says nothing about how it was made (exit code 1)
+├── DownloadError       a file cannot be fetched: no connection, refused, wrong hash (exit code 1)
 ├── OutputError         the result cannot be written: folder read-only, disk full (exit code 1)
 ├── OutOfMemory         a smaller plan may work (HTTP 507, retried once with `plan.smaller()`)
 ├── NotFinite           NaN or infinity appeared (that step is retried once in higher precision)
@@ -70,6 +71,10 @@ class NoMetadata(StudioError):
     """A picture says nothing about how it was made."""
 
 
+class DownloadError(StudioError):
+    """A file cannot be fetched from the network."""
+
+
 class OutputError(StudioError):
     """The result cannot be written."""
 
@@ -115,7 +120,7 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u
 
 def printable(text: str) -> str:
     """`text` from a stranger's file, safe to show: control characters become escapes."""
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def from_event(data: dict[str, str]) -> StudioError:
@@ -131,6 +136,7 @@ _KINDS: dict[str, type[StudioError]] = {
         BadFile,
         TooLarge,
         NoMetadata,
+        DownloadError,
         OutputError,
         OutOfMemory,
         NotFinite,

@@ -13,7 +13,7 @@ class Event:
     What `data` holds, by kind (all values are JSON):
 
     - started: `images`, `steps` (per picture, as the sampler walks them), `width`, `height` (px),
-      `model`, `device`, `plan`
+      `model`, `device`, `plan`, `networks` (on the first picture, in words)
     - step: `image`, `step` of `steps` (from 1), `done` (steps of all pictures so far), `rate` (per
       second)
     - preview: `image`, `path`

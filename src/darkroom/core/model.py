@@ -54,19 +54,21 @@ class Prediction(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """One usable model file."""
+    """One usable model: a file, or a diffusers folder."""
 
     sha256: str  # of the whole file, hexadecimal
     path: str
     name: str
     kind: Kind
     arch: Arch
-    variant: Variant
-    prediction: Prediction
+    variant: Variant = Variant.BASE  # of checkpoints
+    prediction: Prediction = Prediction.EPS  # of checkpoints
     bytes: int
-    native_size: int  # pixels; the side of the pictures it was trained on
+    native_size: int = 512  # pixels; the side of the pictures it was trained on
     triggers: tuple[str, ...] = ()
     recommended: Mapping[str, float | str] = field(default_factory=dict, hash=False)
     """Request fields the maker of the model recommends: `steps`, `cfg_scale`, `sampler` ..."""
+    zero_snr: bool = False  # trained with noise levels that end in pure noise
+    autov3: str = ""  # of a LoRA: 12 digits that edits of its metadata leave alone; "" if unknown
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
     """The rest of what the file says about itself: title, author, licence ..."""

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError
 
 from darkroom.core.errors import BadFile, UnknownName, shorten
 from darkroom.core.model import ModelCard
-from darkroom.core.request import Frozen, ImageRequest, Prompt, ResolvedRequest, Seed
+from darkroom.core.request import BAKED, Frozen, ImageRequest, Prompt, ResolvedRequest, Seed
 from darkroom.core.sampler_table import AUTOMATIC, resolve_scheduler
 
 _CURE = "The file is damaged, or another version of Darkroom made it."
@@ -17,9 +17,10 @@ MAX_RECIPE = 13_000_000  # characters; two prompts of the greatest length, all e
 class UsedModel(Frozen):
     """One weight file that took part."""
 
-    role: Literal["checkpoint", "embedding"] = "checkpoint"
-    name: str
+    role: Literal["checkpoint", "vae", "lora", "hypernetwork", "embedding"] = "checkpoint"
+    name: str  # of networks and embeddings the one in the prompt
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    autov3: str = Field(default="", pattern=r"^([0-9a-f]{12})?$")  # of a LoRA's tensors alone
 
 
 class Template(Frozen):
@@ -60,12 +61,12 @@ class Recipe(Frozen):
     def differences(self, now: "Recipe") -> list[str]:
         """What `now`, a recipe of the same picture, runs on that this one did not, in words."""
         pairs: dict[str, tuple[object, object]] = {"device": (self.device, now.device)}
-        before, after = (
-            {m.name: m.sha256[:10] for m in one.used("embedding")} for one in (self, now)
-        )
-        pairs |= {
-            f"embedding {name!r}": (before.get(name), after.get(name)) for name in before | after
-        }
+        for role in _COMPARED:
+            before, after = _other(self.used(role), now.used(role))
+            pairs |= {
+                f"{_SHOWN.get(role, role)} {name!r}": (before.get(name), after.get(name))
+                for name in before | after
+            }
         pairs |= {
             f"version of {name}": (self.versions.get(name), now.versions.get(name))
             for name in self.versions | now.versions
@@ -96,6 +97,22 @@ class Recipe(Frozen):
             raise BadFile(f"the recipe cannot be read: {error}", hint=_CURE) from None
 
 
+_COMPARED = ("vae", "lora", "hypernetwork", "embedding")
+_SHOWN = {"vae": "VAE", "lora": "LoRA"}
+
+
+def _other(
+    before: list[UsedModel], after: list[UsedModel]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The files on one side only, by name: the same file under another name is no difference."""
+    shared = {used.sha256 for used in before} & {used.sha256 for used in after}
+    first, second = (
+        {used.name: used.sha256[:10] for used in side if used.sha256 not in shared}
+        for side in (before, after)
+    )
+    return first, second
+
+
 def _told(value: object) -> str:
     return "none" if value is None else shorten(str(value), 40)
 
@@ -103,13 +120,19 @@ def _told(value: object) -> str:
 DEFAULTS: dict[str, float | str] = {"steps": 20, "cfg_scale": 7.0}
 
 
-def resolve(request: ImageRequest, card: ModelCard) -> ResolvedRequest:
-    """Fill in what the request leaves open: what the model recommends, a seed, the schedule."""
+def resolve(
+    request: ImageRequest, card: ModelCard, vae: ModelCard | None = None
+) -> ResolvedRequest:
+    """Fill in what the request leaves open: what the model recommends, a seed, the schedule.
+
+    `vae` is the one that was found for the request, None for the model's own.
+    """
     given = {name: value for name, value in request.model_dump().items() if value is not None}
     if request.scheduler == AUTOMATIC:
         given["scheduler"] = resolve_scheduler(request.sampler, AUTOMATIC).name
     if request.variation_strength and request.variation_seed is None:
         given["variation_seed"] = secrets.randbelow(2**32)
     own = {"width": card.native_size, "height": card.native_size, **card.recommended}
-    given["model"] = card.name  # a path would tell strangers about this machine
+    # Paths would tell strangers about this machine.
+    given |= {"model": card.name, "vae": BAKED if vae is None else vae.name}
     return ResolvedRequest.parse({**DEFAULTS, "seed": secrets.randbelow(2**32), **own, **given})

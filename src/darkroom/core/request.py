@@ -25,6 +25,7 @@ from darkroom.core.sampler_table import AUTOMATIC, MAX_NAME, find_sampler, find_
 
 MAX_PROMPT = 1_000_000  # characters
 MAX_SEED = 2**64 - 1
+AUTO, BAKED = "auto", "baked"  # values of `vae` that are no names
 
 
 def _random_seed(value: object) -> object:
@@ -65,6 +66,14 @@ class ImageRequest(Frozen):
         min_length=1,
         max_length=4096,
         description="Checkpoint: a name from `darkroom models`, a hash, or the path of a file.",
+    )
+    vae: str = Field(
+        AUTO,
+        min_length=1,
+        max_length=4096,
+        description="VAE, which turns latents into pictures: a name, a hash or the path of a file;"
+        " auto takes the file beside the checkpoint that is named like it (name.vae.safetensors),"
+        " else the checkpoint's own; baked always takes its own.",
     )
     width: Side | None = Field(
         None,
@@ -131,7 +140,8 @@ class ImageRequest(Frozen):
         1,
         ge=1,
         le=12,
-        description="Take the text encoder's output this many layers from its end.",
+        description="Take the text encoder's output this many layers from its end. SDXL is made for"
+        " the layer before the last: 1 and 2 are the same there.",
         json_schema_extra=_in("prompt"),
     )
     rng: Rng = Field(

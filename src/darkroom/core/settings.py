@@ -61,7 +61,9 @@ class Settings(Frozen):
         default_factory=_data_dir, description="Folder for what Darkroom itself keeps."
     )
     models_dirs: tuple[Path, ...] = Field(
-        (), description="Folders with checkpoints, besides the `models` folder in the data folder."
+        (),
+        description="Folders with models, or installs of A1111, Forge or ComfyUI, besides `models`"
+        " in the data folder.",
     )
     embeddings_dirs: tuple[Path, ...] = Field(
         (),

@@ -6,13 +6,14 @@ CLIP reads 77 tokens: BOS, 75 tokens, EOS. A longer prompt is cut into chunks, e
 alone, and the results are laid end to end. A chunk is filled up with EOS; it is cut after its last
 comma, if one lies among its last 20 tokens, so that a phrase stays in one piece.
 
-Tokens carry a weight (emphasis) and may carry a vector (textual inversion). An ordinary token is a
-run of its own; the vectors of one embedding are one run, which stays in one chunk.
+Tokens carry a weight (emphasis) and may carry vectors (textual inversion), one for each text
+encoder of the model. An ordinary token is a run of its own; those of one embedding are one run,
+which stays in one chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,7 +33,7 @@ class Token(NamedTuple):
 
     id: int
     weight: float = 1.0
-    vector: Tensor | None = None  # (D,), taken instead of the embedding of `id`
+    vectors: tuple[Tensor, ...] = ()  # (D,) per text encoder, instead of the embedding of `id`
 
 
 Run = tuple[Token, ...]  # tokens that stay in one chunk, such as the vectors of one embedding
@@ -47,9 +48,18 @@ class Chunk:
 
     @property
     def ids(self) -> list[int]:
-        """All 77 ids."""
+        """All 77 ids, as OpenAI's CLIP is given them."""
+        return self.padded(EOS)
+
+    @property
+    def end(self) -> int:
+        """The place of the first EOS."""
+        return len(self.tokens) + 1
+
+    def padded(self, pad: int) -> list[int]:
+        """All 77 ids, with `pad` after the first EOS."""
         ids = [token.id for token in self.tokens]
-        return [BOS, *ids, *[EOS] * (ROOM + 1 - len(ids))]
+        return [BOS, *ids, EOS, *[pad] * (ROOM - len(ids))]
 
     @property
     def weights(self) -> list[float]:
@@ -66,28 +76,34 @@ class Words:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, vectors: Mapping[str, Sequence[Tensor | None]]
+        self, tokenizer: Tokenizer, vectors: Mapping[str, Sequence[tuple[Tensor, ...]]]
     ) -> None:
+        """`vectors`: for each name its places in order, each with one vector per text encoder."""
         self._by_first: dict[int, list[tuple[list[int], str, Run]]] = {}
         for name, rows in vectors.items():
             if ids := tokenizer.encode(clean(name)):
-                run = tuple(Token(0, vector=row) for row in rows)
+                run = tuple(Token(0, vectors=row) for row in rows)
                 self._by_first.setdefault(ids[0], []).append((ids, name, run))
         for found in self._by_first.values():
             found.sort(key=lambda item: -len(item[0]))
 
-    def read(self, ids: Sequence[int]) -> Iterator[tuple[str, Run]]:
-        """`ids` in order: (name, vectors) where an embedding is named, else ("", one token)."""
+    def read(self, ids: Sequence[int], without: Container[str] = ()) -> Iterator[tuple[str, Run]]:
+        """`ids` in order: (name, vectors) where an embedding is named, else ("", one token).
+
+        Names in `without` are passed over.
+        """
         place = 0
         while place < len(ids):
-            length, name, run = self._find(ids, place) or (1, "", (Token(ids[place]),))
+            length, name, run = self._find(ids, place, without) or (1, "", (Token(ids[place]),))
             yield name, run
             place += length
 
-    def _find(self, ids: Sequence[int], place: int) -> tuple[int, str, Run] | None:
+    def _find(
+        self, ids: Sequence[int], place: int, without: Container[str]
+    ) -> tuple[int, str, Run] | None:
         """(tokens that the name takes, name, vectors) of the embedding named at `place`, if any."""
         for name_ids, name, run in self._by_first.get(ids[place], ()):
-            if list(ids[place : place + len(name_ids)]) == name_ids:
+            if name not in without and list(ids[place : place + len(name_ids)]) == name_ids:
                 return len(name_ids), name, run
         return None
 

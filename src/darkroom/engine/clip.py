@@ -19,13 +19,20 @@ from darkroom.weights.topology import TextDims
 
 
 class ClipText(nn.Module):
-    """The encoder; `dims.activation` tells OpenAI's CLIP (SD1) from OpenCLIP (SD2, SDXL)."""
+    """The encoder; `dims.activation` tells OpenAI's CLIP (SD1) from OpenCLIP (SD2, SDXL).
+
+    `text_projection` is there where `dims.projection` is: its result for the last state at the
+    first EOS stands for the whole text. None of the methods here apply it.
+    """
 
     def __init__(self, dims: TextDims) -> None:
         super().__init__()
+        self.dims = dims
         self.embeddings = Embeddings(dims)
         self.encoder = Encoder(dims)
         self.final_layer_norm = nn.LayerNorm(dims.width)
+        if dims.projection is not None:
+            self.text_projection = nn.Linear(dims.width, dims.projection, bias=False)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """States after the final norm."""

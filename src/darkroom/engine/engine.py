@@ -1,53 +1,36 @@
 """One device: loads models, plans, and gives tasks the denoiser that their loop calls."""
 
-import json
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from darkroom.core.model import ModelCard
 from darkroom.core.request import ResolvedRequest
 from darkroom.core.sampler_table import find_sampler
+from darkroom.engine.adapters import ADAPTERS, AdapterCache
+from darkroom.engine.conditioning import Encodings
 from darkroom.engine.device import Device
-from darkroom.engine.latent import SD1_PREVIEW, decode, to_bytes
-from darkroom.engine.models import Model, ModelCache
-from darkroom.engine.networks import Placement, load_networks
+from darkroom.engine.latent import decode, to_bytes
+from darkroom.engine.loading import Loader
+from darkroom.engine.models import Model
 from darkroom.engine.plan import Plan, Work, costs_of, make_plan
 from darkroom.engine.precision import finite, finite_pixels
-from darkroom.engine.script import Part, Script, Timing, Writer
+from darkroom.engine.run import Frame, Run, Say
+from darkroom.engine.script import Script, Timing, Writer
 from darkroom.engine.shelf import Shelf
-from darkroom.engine.text import Conditioning, Encodings, Reading, TextEncoder, same_length
+from darkroom.engine.text import Reading
 from darkroom.engine.tokenizer import Tokenizer
 from darkroom.sampling import (
-    At,
-    Branches,
     Denoiser,
     Guidance,
     NoiseTable,
-    apart,
     compose,
     composed,
-    predict,
     steer,
     table_for,
     together,
 )
-from darkroom.weights.header import Header, read_header
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """How a run calls the network."""
-
-    table: NoiseTable  # `Engine.table`
-    batch: int  # pictures
-    split: bool = False  # never more than one prompt in a call
 
 
 class Engine:
@@ -55,21 +38,17 @@ class Engine:
 
     def __init__(self, device: Device, *, cache_bytes: int) -> None:
         self.device = device
-        self._models = ModelCache(cache_bytes)
         self._tokenizer = Tokenizer()
         self._encodings = Encodings()
+        self._loader = Loader(device, self._tokenizer, self._encodings, cache_bytes=cache_bytes)
+        self.adapters = AdapterCache(min(ADAPTERS, cache_bytes // 4))
 
-    def model(self, card: ModelCard) -> Model:
-        """The checkpoint of `card`, loaded if it is not here yet."""
-        if (known := self._models.find(card.sha256)) is not None:
-            return known
-        header = read_header(Path(card.path))
-        numbers = sum(math.prod(tensor.shape) for tensor in header.tensors.values())
-        needed = numbers * self.device.dtype.itemsize
-        self._models.make_room(needed)
-        model = self._load(card, header)
-        self._models.keep(model)
-        return model
+    def model(self, card: ModelCard, vae: ModelCard | None = None) -> Model:
+        """The checkpoint of `card`, with the VAE of another file or its own.
+
+        What is in memory is not read again: another VAE is no other checkpoint.
+        """
+        return self._loader.model(card, vae)
 
     def shelf(self, files: Mapping[str, Path]) -> Shelf:
         """Embeddings by the words for them, for `Shelf.words`."""
@@ -79,9 +58,10 @@ class Engine:
         """Drop every encoded prompt."""
         self._encodings.clear()
 
-    def make_room(self, card: ModelCard) -> None:
+    def make_room(self, model: Model) -> None:
         """After an out-of-memory: give up every other model, encoded prompts and torch's cache."""
-        self._models.drop_others(card.sha256)
+        self._loader.drop_others(model)
+        self.adapters.clear()
         self.forget_prompts()
         self.device.empty_cache()
 
@@ -92,7 +72,8 @@ class Engine:
         count = 1 if sampler.alone else request.count
         work = Work(request.width, request.height, count, guided=guided)
         costs = costs_of(
-            model.networks.detected,
+            model.networks.detected.unet,
+            model.vae.dims,
             work,
             item_bytes=self.device.dtype.itemsize,
             model_bytes=model.bytes,
@@ -122,7 +103,7 @@ class Engine:
         self, model: Model, script: Script, guidance: Guidance, *, frame: Frame, say: Say
     ) -> Denoiser:
         """The guided denoiser of one run, with the NaN guard around it."""
-        run = _Run(self.device, model, frame)
+        run = Run(self.device, model, frame=frame, say=say)
         parts = [(run.branch(part), part.weight) for part in script.parts]
         negative = run.branch(script.negative)
         plain = len(parts) == 1 and parts[0][1] == 1
@@ -140,90 +121,10 @@ class Engine:
 
     def decode(self, model: Model, latent: Tensor, *, plan: Plan, say: Say) -> Tensor:
         """One latent (C, H, W) to a picture (8H, 8W, 3) uint8 on the CPU."""
-        vae = model.networks.vae
-        scale = model.networks.detected.vae.scale
+        vae = model.vae
 
         def run() -> Tensor:
-            return decode(vae, latent.unsqueeze(0), scale=scale, tile=plan.tile)
+            return decode(vae.module, latent.unsqueeze(0), scale=vae.dims.scale, tile=plan.tile)
 
         with self.device.guard():
-            return to_bytes(finite_pixels(run, vae, say))[0]
-
-    def _load(self, card: ModelCard, header: Header) -> Model:
-        placement = Placement(
-            device=self.device.torch,
-            dtype=self.device.dtype,
-            channels_last=self.device.channels_last,
-        )
-        with self.device.guard():
-            networks = load_networks(header, placement)
-        return Model(
-            card=card,
-            networks=networks,
-            text=TextEncoder(
-                networks.text, self._tokenizer, weights=card.sha256, cache=self._encodings
-            ),
-            table=NoiseTable.stable_diffusion(),
-            preview=preview_matrix(card),
-        )
-
-
-class _Run:
-    """The network of one run, to which prompts are bound call by call."""
-
-    def __init__(self, device: Device, model: Model, frame: Frame) -> None:
-        self._device, self._model, self._frame = device, model, frame
-        self._bound: tuple[tuple[Conditioning, ...], Denoiser] | None = None
-
-    def branch(self, part: Part) -> Denoiser:
-        """The estimate with one prompt."""
-        return lambda x, at: self._denoiser(part.at(at.call))(x, at)
-
-    def pair(self, part: Part, negative: Part) -> Branches:
-        """Both branches of guidance, in one call where their prompts are of one length."""
-        apart_ = apart(self.branch(part), self.branch(negative))
-
-        def both(x: Tensor, at: At) -> tuple[Tensor, Tensor]:
-            pair = part.at(at.call), negative.at(at.call)
-            if not same_length(*pair):
-                return apart_(x, at)
-            cond, uncond = self._denoiser(*pair)(torch.cat([x, x]), at).chunk(2)
-            return cond, uncond
-
-        return both
-
-    def _denoiser(self, *prompts: Conditioning) -> Denoiser:
-        """The network with one prompt for each part of its batch; mostly the same as before."""
-        if self._bound is None or self._bound[0] != prompts:
-            batch = self._frame.batch
-            tokens = torch.cat([one.tokens.expand(batch, -1, -1) for one in prompts])
-            self._bound = prompts, self._with(tokens)
-        return self._bound[1]
-
-    def _with(self, tokens: Tensor) -> Denoiser:
-        unet = self._model.networks.unet
-
-        def network(x: Tensor, t: Tensor) -> Tensor:
-            weight = unet.conv_in.weight  # of the moment: the NaN guard changes its format
-            with self._device.guard():
-                out: Tensor = unet(x.to(weight), t, tokens.to(weight), return_dict=False)[0]
-            return out.to(x.dtype)
-
-        return predict(network, self._frame.table, self._model.card.prediction)
-
-
-def preview_matrix(card: ModelCard) -> Tensor:
-    """Latent to RGB in [-1, 1] for previews, (C + 1, 3), the offset last.
-
-    A model may bring its own in its metadata, for RGB in [0, 1]: `darkroom.latent_rgb`.
-    """
-    known = torch.tensor(SD1_PREVIEW)
-    try:
-        own = torch.tensor(json.loads(card.metadata["darkroom.latent_rgb"]), dtype=torch.float32)
-    except (KeyError, ValueError, TypeError, RecursionError):
-        return known
-    if own.shape != known.shape or not bool(torch.isfinite(own).all()):
-        return known
-    own *= 2
-    own[-1] -= 1
-    return own
+            return to_bytes(finite_pixels(run, vae.module, say))[0]

@@ -1,4 +1,4 @@
-"""Between latents and pictures: decoding, in tiles on demand, and cheap previews.
+"""Between latents and pictures: encoding, decoding in tiles on demand, and cheap previews.
 
 B batch, C latent channels, H W latent height and width (pixels / 8).
 """
@@ -20,14 +20,22 @@ if TYPE_CHECKING:
 PREVIEW_SIDE = 512  # pixels
 OVERLAP = 8  # latent pixels that neighbouring tiles share
 
-# Latent to RGB by a linear map, for previews of SD1 models: rows are the four latent channels,
-# then the offset (fitted by users of SD1.4 and published on Hugging Face's forum in 2022).
-SD1_PREVIEW = (
+# Latent to RGB by a linear map, for previews: rows are the four latent channels, then the offset.
+# SD1 and SD2 share one VAE (fitted by users of SD1.4, published on Hugging Face's forum in 2022).
+SD_PREVIEW = (
     (0.298, 0.207, 0.208),
     (0.187, 0.286, 0.173),
     (-0.158, 0.189, 0.264),
     (-0.184, -0.271, -0.473),
     (0.0, 0.0, 0.0),
+)
+# T. A. Vass, "Explaining the SDXL latent space", Hugging Face's blog, 2023; there for 0 … 255.
+SDXL_PREVIEW = (
+    (0.471, 0.471, 0.471),
+    (-0.471, -0.039, 0.078),
+    (0.196, 0.118, -0.039),
+    (-0.549, -0.392, -0.275),
+    (0.176, 0.098, 0.020),
 )
 
 
@@ -40,6 +48,13 @@ def decode(vae: AutoencoderKL, latents: Tensor, *, scale: float, tile: int | Non
     weight = next(vae.parameters())
     scaled = latents.to(weight) / scale
     return torch.cat([_decode_one(vae, one, tile) for one in scaled.split(1)])
+
+
+def encode(vae: AutoencoderKL, pixels: Tensor, *, scale: float) -> Tensor:
+    """Pixels (B, 3, 8H, 8W) in [-1, 1] to scaled latents (B, C, H, W): the mean, nothing drawn."""
+    weight = next(vae.parameters())
+    moments: Tensor = vae.encode(pixels.to(weight), return_dict=False)[0].mean
+    return moments * scale
 
 
 def _decode_one(vae: AutoencoderKL, latent: Tensor, tile: int | None) -> Tensor:

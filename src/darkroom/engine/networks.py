@@ -1,6 +1,7 @@
-"""The three networks of a checkpoint, built on the meta device and filled from the mapped file.
+"""The networks of a checkpoint, built on the meta device and filled from the mapped file.
 
-    load_networks(read_header(path), Placement(dtype=torch.float32)) -> Networks
+    load_networks(header, detect(header), Placement(dtype=torch.float32)) -> Networks
+    load_vae(header, dims, rows=rows) -> Vae        its own VAE, or one from another file
 
 No tensor is initialised at random and none exists twice: each is converted and placed on its own,
 and the pages of the file that it came from are given back at once. A tensor that is wanted just as
@@ -9,8 +10,8 @@ it lies in the file stays a view of the mapped file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,9 +19,9 @@ from torch import Tensor, nn
 
 from darkroom.engine.clip import ClipText
 from darkroom.engine.imports import unet_class, vae_class
-from darkroom.weights.detect import Detected, detect
+from darkroom.weights.detect import Detected
 from darkroom.weights.header import Header
-from darkroom.weights.layouts.entry import Entry
+from darkroom.weights.layouts.entry import Component, Entry
 from darkroom.weights.reader import MappedFile, open_tensors
 from darkroom.weights.topology import TextDims, UNetDims, VaeDims
 
@@ -29,22 +30,43 @@ if TYPE_CHECKING:
 
 
 WIDE = 128  # channels; below, a UNet loses by channels-last (measured: x0.975 with 64)
+SINUSOIDS = 256  # numbers that stand for each number of a picture's size: SDXL
+TEXTS: tuple[Component, ...] = ("text", "text_2")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Networks:
-    """A loaded checkpoint, ready to be called: eval mode, no gradients."""
+    """The UNet and the text encoders of a checkpoint: eval mode, no gradients."""
 
     detected: Detected
     unet: UNet2DConditionModel
-    vae: AutoencoderKL
-    text: ClipText
+    texts: tuple[ClipText, ...]  # in the order of `detected.texts`
+
+    @property
+    def modules(self) -> Mapping[Component, nn.Module]:
+        """The networks under the names of the layout: what a LoRA may change."""
+        names = (name for name in TEXTS if name in self.detected.layout)
+        return {"unet": self.unet, **dict(zip(names, self.texts, strict=True))}
 
     @property
     def bytes(self) -> int:
         """Memory that the weights take."""
-        modules: tuple[nn.Module, ...] = (self.unet, self.vae, self.text)
-        return sum(weight.nbytes for module in modules for weight in module.parameters())
+        return sum(map(_bytes, self.modules.values()))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vae:
+    """A VAE, ready to be called: eval mode, no gradients."""
+
+    dims: VaeDims
+    module: AutoencoderKL
+    grey: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
+    """Scaled latents of grey pictures by height and width, for models that inpaint."""
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the weights take."""
+        return _bytes(self.module)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,19 +78,31 @@ class Placement:
     channels_last: bool = False  # the convolutions of UNet and VAE
 
 
-def load_networks(header: Header, placement: Placement | None = None) -> Networks:
-    """Build and fill the networks of an SD1 checkpoint."""
-    want = placement or Placement()
-    last = want.channels_last
-    detected = detect(header)
-    unet, vae, text = make_unet(detected.unet), make_vae(detected.vae), make_text(detected.text)
+def load_networks(
+    header: Header, detected: Detected, placement: Placement | None = None
+) -> Networks:
+    """Build and fill the UNet and the text encoders that `detect` found in the file."""
+    want, layout = placement or Placement(), detected.layout
+    made = Networks(detected, make_unet(detected.unet), tuple(map(make_text, detected.texts)))
+    wide = detected.unet.channels[0] >= WIDE
     with open_tensors(header) as file:
         fill = _Fill(file, torch.device(want.device), want.dtype)
-        wide = detected.unet.channels[0] >= WIDE
-        fill(unet, detected.layout["unet"], channels_last=last and wide)
-        fill(vae, detected.layout["vae"], channels_last=last)
-        fill(text, detected.layout["text"])
-    return Networks(detected, unet, vae, text)
+        for name, module in made.modules.items():
+            last = name == "unet" and wide and want.channels_last
+            fill(module, layout[name], channels_last=last)
+    return made
+
+
+def load_vae(
+    header: Header, dims: VaeDims, *, rows: Iterable[Entry], placement: Placement | None = None
+) -> Vae:
+    """Build and fill the VAE whose tensors lie at `rows`."""
+    want = placement or Placement()
+    vae = make_vae(dims)
+    with open_tensors(header) as file:
+        fill = _Fill(file, torch.device(want.device), want.dtype)
+        fill(vae, rows, channels_last=want.channels_last)
+    return Vae(dims, vae)
 
 
 def make_unet(dims: UNetDims) -> UNet2DConditionModel:
@@ -76,6 +110,11 @@ def make_unet(dims: UNetDims) -> UNet2DConditionModel:
     down = ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in dims.depths]
     up = ["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(dims.depths)]
     build = unet_class()
+    more: dict[str, object] = {}
+    if dims.adm is not None:
+        more["addition_embed_type"] = "text_time"
+        more["addition_time_embed_dim"] = SINUSOIDS
+        more["projection_class_embeddings_input_dim"] = dims.adm
     with torch.device("meta"):
         return build(
             in_channels=dims.in_channels,
@@ -89,6 +128,7 @@ def make_unet(dims: UNetDims) -> UNet2DConditionModel:
             cross_attention_dim=dims.context,
             use_linear_projection=dims.linear_projection,
             norm_num_groups=dims.groups,
+            **more,
         )
 
 
@@ -128,13 +168,27 @@ class _Fill:
         """Put each row's tensor into `module`, under its name there."""
         state: dict[str, Tensor] = {}
         for row in rows:
-            stored = self.file.tensor(row.source)
+            stored = _piece(self.file.tensor(row.source), row)
             form = torch.preserve_format
-            if channels_last and len(row.shape) == 4:
+            if channels_last and stored.ndim == 4:
                 form = torch.channels_last
-            placed = stored.reshape(row.shape).to(self.device, self.dtype, memory_format=form)
+            placed = stored.to(self.device, self.dtype, memory_format=form)
             if placed.data_ptr() != stored.data_ptr():
                 self.file.release(row.source)
             state[row.target] = placed
         module.load_state_dict(state, strict=True, assign=True)
         module.eval().requires_grad_(False)
+
+
+def _piece(tensor: Tensor, row: Entry) -> Tensor:
+    """What of a tensor of the file the row asks for, a view where it can be one."""
+    if row.part is not None:
+        number, parts = row.part
+        tensor = tensor.chunk(parts, 0)[number]
+    if row.transposed:
+        tensor = tensor.T.contiguous()
+    return tensor.reshape(row.shape)
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(weight.nbytes for weight in module.parameters())

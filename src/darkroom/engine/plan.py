@@ -7,8 +7,7 @@ half at the most.
 
 from dataclasses import dataclass, replace
 
-from darkroom.weights.detect import Detected
-from darkroom.weights.topology import FACTOR
+from darkroom.weights.topology import FACTOR, UNetDims, VaeDims
 
 UNET_FACTOR = 24  # live copies of the widest feature map during one UNet call
 VAE_FACTOR = 8  # the same for the decoder, at full resolution
@@ -106,16 +105,18 @@ class Work:
     guided: bool  # cfg_scale above 1: two branches
 
 
-def costs_of(detected: Detected, work: Work, *, item_bytes: int, model_bytes: int) -> Costs:
+def costs_of(
+    unet: UNetDims, vae: VaeDims, work: Work, *, item_bytes: int, model_bytes: int
+) -> Costs:
     """The predicted costs of `work` for networks of these dimensions."""
     area = work.width * work.height
-    deepest = detected.unet.channels[-1]
+    deepest = unet.channels[-1]
     return Costs(
         model=model_bytes,
-        branch=UNET_FACTOR * detected.unet.channels[0] * (area // FACTOR**2) * item_bytes,
+        branch=UNET_FACTOR * unet.channels[0] * (area // FACTOR**2) * item_bytes,
         # The largest is the first convolution of the way up: 3 x 3 from twice the deepest width.
         reordered=2 * 9 * deepest**2 * item_bytes,
-        pixel=VAE_FACTOR * detected.vae.channels[0] * item_bytes,
+        pixel=VAE_FACTOR * vae.channels[0] * item_bytes,
         blended=BLEND_BYTES * area,
     )
 

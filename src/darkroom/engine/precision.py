@@ -67,12 +67,12 @@ def finite(inner: Denoiser, module: nn.Module, say: Callable[[str], None]) -> De
 def finite_pixels(
     run: Callable[[], Tensor], module: nn.Module, say: Callable[[str], None]
 ) -> Tensor:
-    """The same guard for decoding: `run` again in higher precision instead of a black picture."""
+    """The same guard for a VAE: `run` again in higher precision instead of a black picture."""
     pixels = run()
     if bool(torch.isfinite(pixels).all()):
         return pixels
     with widened(module):
-        say("numbers overflowed in the VAE; decoded again in higher precision")
+        say("numbers overflowed in the VAE; repeated in higher precision")
         pixels = run()
     if not bool(torch.isfinite(pixels).all()):
         raise NotFinite(

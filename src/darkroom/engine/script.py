@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 from darkroom.core.prompt import Allowance, Stage, networks, parts, schedule
 from darkroom.core.recipe import UsedModel
+from darkroom.engine.conditioning import Conditioning
 from darkroom.engine.shelf import Shelf
-from darkroom.engine.text import Conditioning, Reading, TextEncoder, pieces_of
+from darkroom.engine.text import Reading, TextEncoder, pieces_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,9 @@ class Writer:
             for text in (*(part.text for part in composed), negative)
         ]
         reading, used = self._with_words(reading, staged)
-        *made, last = (self._encoded(stages, reading) for stages in staged)
+        encoder, negated = self._encoder, staged.pop()
+        made = [_encoded(stages, encoder.encode_group, reading) for stages in staged]
+        last = _encoded(negated, encoder.encode_negative, reading)
         return Script(
             tuple(Part(part.weight, *one) for part, one in zip(composed, made, strict=True)),
             Part(1.0, *last),
@@ -78,16 +81,19 @@ class Writer:
         self, reading: Reading, staged: Sequence[Sequence[Stage]]
     ) -> tuple[Reading, tuple[UsedModel, ...]]:
         """`reading` with the embeddings that the stages name."""
-        if self._shelf is None or not self._shelf.files:
+        if not self._shelf:
             return reading, ()
         texts = dict.fromkeys(stage.text for stages in staged for stage in stages)
         pieces = (piece.text for text in texts for piece in pieces_of(text, reading.emphasis))
-        words, used = self._shelf.words(pieces, self._encoder.width, self._say)
+        words, used = self._shelf.words(pieces, self._encoder.widths, self._say)
         return replace(reading, words=words), used
 
-    def _encoded(
-        self, stages: Sequence[Stage], reading: Reading
-    ) -> tuple[tuple[int, ...], tuple[Conditioning, ...]]:
-        """The last call of each stage, and its encoding."""
-        encodings = self._encoder.encode_group([stage.text for stage in stages], reading)
-        return tuple(stage.end for stage in stages), tuple(encodings)
+
+def _encoded(
+    stages: Sequence[Stage],
+    encode: Callable[[Sequence[str], Reading], list[Conditioning]],
+    reading: Reading,
+) -> tuple[tuple[int, ...], tuple[Conditioning, ...]]:
+    """The last call of each stage, and its encoding."""
+    encodings = encode([stage.text for stage in stages], reading)
+    return tuple(stage.end for stage in stages), tuple(encodings)

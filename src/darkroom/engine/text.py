@@ -5,13 +5,15 @@
 The texts that one prompt has over a run (`[a:b:10]`, `[a|b]`) are a group: they get equally many
 chunks, and emphasis is balanced over all of them, as in A1111.
 
-U texts of a group, N chunks of each, T tokens = 77 N, D width of the text encoder.
+SDXL's two text encoders read the same chunks, each is emphasised for itself, and their states are
+laid side by side.
+
+U texts of a group, N chunks of each, T tokens = 77 N, D width of a text encoder.
 """
 
-from collections import Counter, OrderedDict
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,42 +22,24 @@ from darkroom.core.errors import BadFile, BadRequest, NotFinite
 from darkroom.core.prompt import Piece, attention
 from darkroom.core.request import Emphasis
 from darkroom.engine.chunks import ROOM, Chunk, Words, runs, split
-from darkroom.engine.clip import causal_mask
+from darkroom.engine.clip import ClipText
+from darkroom.engine.conditioning import Conditioning, Encodings
 from darkroom.engine.precision import widened
 from darkroom.engine.tokenizer import VOCABULARY, Tokenizer
+from darkroom.engine.tower import Tower
 
 MAX_TOKENS = 75_000  # each chunk of 75 makes every attention to the text as much longer
 ABSURD = 1000.0  # weight
 AT_ONCE = 16  # chunks encoded in one call: bounds the memory of a very long prompt
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Conditioning:
-    """An encoded prompt. Cached and shared: never change its tensors in place."""
-
-    tokens: Tensor  # (1, T, D), in the dtype and on the device of the text encoder
-    counts: tuple[int, ...]  # prompt tokens in each chunk, 0 to 75
-    pooled: Tensor | None = None  # (1, D)
-
-    @property
-    def bytes(self) -> int:
-        """Memory that the tensors take."""
-        return self.tokens.nbytes + (self.pooled.nbytes if self.pooled is not None else 0)
-
-    def to(self, dtype: torch.dtype) -> "Conditioning":
-        """The same in another number format."""
-        pooled = None if self.pooled is None else self.pooled.to(dtype)
-        return Conditioning(self.tokens.to(dtype), self.counts, pooled)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """How text is read. `words` are compared by identity: keep them while their files stay."""
 
-    clip_skip: int = 1  # stop at this layer from the end, and apply the final layer norm to it
+    clip_skip: int = 1  # stop at this layer from the end; `engine.tower` says what that means
     emphasis: Emphasis = "Original"
     words: Words | None = None  # embeddings
-    pooled: bool = False  # the last layer's state at the first EOS is wanted as well
 
 
 PLAIN = Reading()
@@ -110,67 +94,27 @@ class _Group:
         return heavy * (before / after).view(-1, 1, 1, 1)
 
 
-class Encodings:
-    """Encoded prompts under a budget of bytes, the least recently used dropped first.
-
-    Shared by the encoders of one device, so that it outlives the models that come and go. Not
-    thread-safe, as nothing on a device is.
-    """
-
-    def __init__(self, budget: int = 64 << 20) -> None:
-        self._budget = budget
-        self._held: OrderedDict[Hashable, Conditioning] = OrderedDict()
-        self.bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def get(self, key: Hashable) -> Conditioning | None:
-        """What was put under `key`, if it is still here."""
-        if (found := self._held.get(key)) is not None:
-            self._held.move_to_end(key)
-        return found
-
-    def put(self, key: Hashable, value: Conditioning) -> None:
-        """Keep `value`, unless it alone is over the budget."""
-        if value.bytes > self._budget:
-            return
-        if (old := self._held.pop(key, None)) is not None:
-            self.bytes -= old.bytes
-        self._held[key] = value
-        self.bytes += value.bytes
-        while self.bytes > self._budget:
-            self.bytes -= self._held.popitem(last=False)[1].bytes
-
-    def clear(self) -> None:
-        """Drop everything: nothing that was encoded before is given out again."""
-        self._held.clear()
-        self.bytes = 0
-
-
 class TextEncoder:
-    """A CLIP text model with its tokenizer, and a cache of what it encoded.
+    """A model's CLIP text encoders with their tokenizer, and a cache of what they encoded.
 
-    `weights` names the module's weights in the cache: the checkpoint's sha256 and whatever is
-    patched in (a LoRA), so that an encoding never outlives the weights that made it.
+    `weights` names their weights in the cache: the checkpoint's sha256 and whatever is patched in
+    (a LoRA), so that an encoding never outlives the weights that made it. Who patches changes it.
     """
 
     def __init__(
         self,
-        module: nn.Module,
+        clips: Sequence[ClipText],
         tokenizer: Tokenizer,
         *,
         weights: str,
         cache: Encodings | None = None,
     ) -> None:
-        self._module = module
-        # CLIPTextModelWithProjection, and CLIPTextModel before transformers 5, hold the layers
-        # one level down.
-        self._text: Any = getattr(module, "text_model", module)
+        self.weights = weights
+        self._towers = [Tower(clip, place) for place, clip in enumerate(clips)]
+        self._modules = nn.ModuleList(clips)
         self._tokenizer = tokenizer
-        self._weights = weights
         self._cache = Encodings() if cache is None else cache
-        rows = self._text.embeddings.token_embedding.weight.shape[0]
+        rows = min(clip.dims.vocab for clip in clips)
         if rows < VOCABULARY:  # on a GPU, an id without a row would take the process down
             raise BadFile(
                 f"the text encoder knows {rows} tokens, not CLIP's {VOCABULARY}",
@@ -179,13 +123,13 @@ class TextEncoder:
 
     @property
     def layers(self) -> int:
-        """How many layers the text encoder has; clip_skip goes up to this."""
-        return len(self._text.encoder.layers)
+        """How many layers the text encoder has, the shortest of several; clip_skip goes so far."""
+        return min(tower.layers for tower in self._towers)
 
     @property
-    def width(self) -> int:
-        """Length of a token's vector."""
-        return int(self._text.embeddings.token_embedding.weight.shape[1])
+    def widths(self) -> tuple[int, ...]:
+        """Length of a token's vector in each text encoder."""
+        return tuple(tower.clip.dims.width for tower in self._towers)
 
     def encode(self, text: str, reading: Reading = PLAIN) -> Conditioning:
         """Encode one text; the empty text too."""
@@ -198,8 +142,8 @@ class TextEncoder:
         """
         self._check(reading.clip_skip)
         shares = Counter(texts)
-        where = self._text.final_layer_norm.weight
-        group = (self._weights, str(where.device), where.dtype, reading, frozenset(shares.items()))
+        where = self._towers[0].clip.final_layer_norm.weight
+        group = (self.weights, str(where.device), where.dtype, reading, frozenset(shares.items()))
         known = {text: self._cache.get((group, text)) for text in shares}
         found = {text: one for text, one in known.items() if one is not None}
         if len(found) < len(shares):
@@ -215,6 +159,13 @@ class TextEncoder:
             for text, one in found.items():
                 self._cache.put((group, text), one)
         return [found[text] for text in texts]
+
+    def encode_negative(self, texts: Sequence[str], reading: Reading = PLAIN) -> list[Conditioning]:
+        """Encode what is to be led away from; for SDXL that is zeros where every text is empty."""
+        made = self.encode_group(texts, reading)
+        if not any(texts) and made[0].pooled is not None:
+            made = [one.zeros() for one in made]
+        return [replace(one, negative=True) for one in made]
 
     def chunks(self, text: str, reading: Reading = PLAIN) -> tuple[list[Chunk], int]:
         """The chunks of `text` and its tokens, as A1111 counts them."""
@@ -240,11 +191,11 @@ class TextEncoder:
         self._check(reading.clip_skip)
         group = _Group(texts, shares or [1] * len(texts), reading)
         made = self._run(group)
-        if not all(map(_finite, made)):
+        if not all(one.finite for one in made):
             dtype = made[0].tokens.dtype
-            with widened(self._module):
+            with widened(self._modules):
                 made = [one.to(dtype) for one in self._run(group)]
-            if not all(map(_finite, made)):
+            if not all(one.finite for one in made):
                 if (heaviest := group.heaviest) > ABSURD:
                     raise BadRequest(
                         f"a weight of {heaviest:.4g} is more than numbers here can hold",
@@ -264,18 +215,10 @@ class TextEncoder:
             )
 
     def _run(self, group: _Group) -> list[Conditioning]:
-        rows, reading = group.rows, group.reading
-        parts: list[Tensor] = []
-        pools: list[Tensor] = []
         with torch.no_grad():
-            for start in range(0, len(rows), AT_ONCE):
-                pooled = reading.pooled and start < len(group.texts)  # first chunks stand first
-                states, pool = self._forward(rows[start : start + AT_ONCE], reading, pooled)
-                parts.append(states)
-                pools += [] if pool is None else pool.split(1)
-            states = torch.cat(parts).unflatten(0, (-1, len(group.texts)))  # (N, U, 77, D)
-            states = group.emphasised(states)
-        tokens = states.transpose(0, 1).flatten(1, 2)  # (U, T, D)
+            read = [self._states(tower, group) for tower in self._towers]
+        tokens = torch.cat([states for states, _ in read], dim=-1)
+        pools = next((pools for _, pools in read if pools), [])
         return [
             Conditioning(
                 tokens[place : place + 1].clone(),
@@ -285,46 +228,18 @@ class TextEncoder:
             for place, text in enumerate(group.padded)
         ]
 
-    def _forward(
-        self, chunks: Sequence[Chunk], reading: Reading, pooled: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """States (chunks, 77, D) after the final norm and, if asked for, pools (chunks, D).
-
-        The layers that `clip_skip` leaves out do not run, unless the pools need them.
-        """
-        layers, norm = self._text.encoder.layers, self._text.final_layer_norm
-        hidden = self._embed(chunks)
-        mask = causal_mask(hidden)
-        stop = len(layers) - reading.clip_skip + 1
-        for layer in layers[:stop]:
-            hidden = layer(hidden, mask)
-        states = norm(hidden)
-        if not pooled:
-            return states, None
-        for layer in layers[stop:]:
-            hidden = layer(hidden, mask)
-        ends = [len(chunk.tokens) + 1 for chunk in chunks]  # the first EOS
-        pools = norm(hidden)[range(len(ends)), ends]
-        projection = getattr(self._module, "text_projection", None)
-        return states, pools if projection is None else projection(pools)
-
-    def _embed(self, chunks: Sequence[Chunk]) -> Tensor:
-        """Embeddings (chunks, 77, D) with positions; a token's own vector replaces its row."""
-        table = self._text.embeddings.token_embedding
-        ids = torch.tensor([chunk.ids for chunk in chunks], device=table.weight.device)
-        embedded = table(ids)
-        for row, chunk in enumerate(chunks):
-            for place, token in enumerate(chunk.tokens, start=1):
-                if token.vector is not None:
-                    embedded[row, place] = token.vector.to(embedded)
-        return self._text.embeddings(inputs_embeds=embedded)  # type: ignore[no-any-return]
-
-
-def _finite(made: Conditioning) -> bool:
-    tensors = [made.tokens] if made.pooled is None else [made.tokens, made.pooled]
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
-
-
-def same_length(a: Conditioning, b: Conditioning) -> bool:
-    """Whether both fit one batched call as they are."""
-    return a.tokens.shape[1] == b.tokens.shape[1]
+    def _states(self, tower: Tower, group: _Group) -> tuple[Tensor, list[Tensor]]:
+        """What one text encoder makes of a group: states (U, T, D), and each text as a whole."""
+        rows, texts = group.rows, len(group.texts)
+        parts: list[Tensor] = []
+        pools: list[Tensor] = []
+        for start in range(0, len(rows), AT_ONCE):
+            states, pool = tower.read(
+                rows[start : start + AT_ONCE],
+                clip_skip=group.reading.clip_skip,
+                pooled=tower.pools and start < texts,  # first chunks stand first
+            )
+            parts.append(states)
+            pools += [] if pool is None else pool.split(1)
+        states = group.emphasised(torch.cat(parts).unflatten(0, (-1, texts)))  # (N, U, 77, D)
+        return states.transpose(0, 1).flatten(1, 2), pools

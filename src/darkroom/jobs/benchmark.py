@@ -17,22 +17,27 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from darkroom.core.model import ModelCard
+from darkroom.core.errors import BadRequest
+from darkroom.core.model import Arch, ModelCard, Prediction, Variant
 from darkroom.core.recipe import resolve
 from darkroom.core.request import ImageRequest, ResolvedRequest
 from darkroom.core.settings import Settings
 from darkroom.engine.device import Device
-from darkroom.engine.engine import Engine, Frame
-from darkroom.engine.networks import Placement, load_networks
+from darkroom.engine.engine import Engine
+from darkroom.engine.networks import Placement, load_networks, load_vae
+from darkroom.engine.run import Frame
 from darkroom.engine.tokenizer import BOS, EOS, Tokenizer
 from darkroom.jobs.checkup import device_for
 from darkroom.sampling import sample
 from darkroom.tasks.course import course_of, guidance_of
+from darkroom.weights.detect import detect
 from darkroom.weights.header import read_header
 from darkroom.weights.topology import TextDims
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModel
+
+COMPARED = (Arch.SD1, Variant.BASE, Prediction.EPS)  # with diffusers' pipeline as it is set here
 
 FIXED = {
     "prompt": "a red apple on a blue background",
@@ -155,13 +160,21 @@ def _theirs(card: ModelCard, request: ResolvedRequest, device: Device) -> Run:
     from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
     from transformers import CLIPTextModel
 
-    networks = load_networks(read_header(Path(card.path)), Placement(dtype=device.dtype))
-    text = _clip(networks.detected.text, CLIPTextModel)
-    text.load_state_dict(networks.text.state_dict())
+    header, placement = read_header(Path(card.path)), Placement(dtype=device.dtype)
+    detected = detect(header)
+    kind = detected.arch, detected.variant, detected.prediction
+    if detected.vae is None or kind != COMPARED:
+        raise BadRequest(
+            f"{card.name} cannot be compared", hint="Name a plain SD1 checkpoint with its VAE."
+        )
+    networks = load_networks(header, detected, placement)
+    vae = load_vae(header, detected.vae, rows=detected.layout["vae"], placement=placement)
+    text = _clip(detected.texts[0], CLIPTextModel)
+    text.load_state_dict(networks.texts[0].state_dict())
     text = text.to(device.torch, device.dtype)
     tokenizer = Tokenizer()
     pipeline = StableDiffusionPipeline(
-        vae=networks.vae,
+        vae=vae.module,
         text_encoder=text,
         tokenizer=None,  # prompts are encoded in `run`: theirs needs files from a hub
         unet=networks.unet,

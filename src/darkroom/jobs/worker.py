@@ -12,6 +12,7 @@ from pathlib import Path
 
 from darkroom.core.errors import BadFile, StudioError
 from darkroom.core.event import Event
+from darkroom.core.model import Kind
 from darkroom.core.recipe import Recipe, resolve
 from darkroom.core.request import Request
 from darkroom.core.settings import Settings
@@ -22,6 +23,7 @@ from darkroom.jobs.checkup import device_for
 from darkroom.jobs.mistake import mistake
 from darkroom.library.models import Library
 from darkroom.library.prompts import embeddings_of, styles_of, wildcards_of
+from darkroom.library.tags import files_for, vae_for
 from darkroom.media.files import Place
 from darkroom.media.image import Saving
 from darkroom.media.left_behind import left_behind
@@ -87,12 +89,14 @@ class Worker:
         like: Recipe | None,
     ) -> Iterator[Event]:
         card = self.library.find(request.model)
-        resolved = resolve(request, card)
+        vae = vae_for(self.library, card, request.vae)
+        resolved = resolve(request, card, vae)
         wording = Wording(styles_of(self._settings), wildcards_of(self._settings))
         wording.check(resolved)
+        files = files_for(self.library, card, wording.wishes(resolved))
         where = self._output(output, request.count)
         where.place.prepare()
-        model = self.engine.model(card)
+        model = self.engine.model(card, vae)
         every = self._settings.preview_seconds
         job = Job(
             id=name,
@@ -102,6 +106,7 @@ class Worker:
             clock=PreviewClock(every),
             shelf=self._shelf(),
             wording=wording,
+            files=files,
             stop=stop,
         )
         yield from generate(self.engine, model, resolved, job=job, like=like)
@@ -130,9 +135,10 @@ class Worker:
         latent, recipe = load_latent(path)
         hashes = (self.library.find_hash(used.sha256) for used in recipe.used("checkpoint"))
         card = next(filter(None, hashes), None) or self.library.find(recipe.request.model)
+        vaes = [self.library.find_of(Kind.VAE, used.sha256) for used in recipe.used("vae")]
         output.place.prepare()
-        model = self.engine.model(card)
-        if latent.shape[0] != model.networks.detected.vae.latent_channels:
+        model = self.engine.model(card, *vaes[:1])
+        if latent.shape[0] != model.vae.dims.latent_channels:
             raise BadFile(f"a latent of {latent.shape[0]} channels is not one of this model's")
         fitting = Fitting(self.engine, model, self.engine.plan(model, recipe.request))
         for event in finish(fitting, latent, recipe, output=output, began=time.monotonic()):

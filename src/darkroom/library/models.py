@@ -1,171 +1,401 @@
-"""The checkpoints on this machine, by name, hash or path.
+"""The models on this machine, by name, hash or path.
 
-A listing reads headers only. A file is hashed when its card is asked for, or when it is looked for
-by hash and no file whose hash is known already is the one.
+A listing reads headers only, and of files that are new or changed only. A file is hashed when its
+card is asked for, or when it is looked for by hash and no file whose hash is known is the one.
 """
 
-import json
-import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from importlib import resources
-from itertools import chain, count
 from pathlib import Path
 
 from darkroom.core.errors import BadFile, UnknownName
-from darkroom.core.model import ModelCard
+from darkroom.core.model import Kind, ModelCard
 from darkroom.core.settings import Settings, expanded
-from darkroom.library.hashes import HashBook
-from darkroom.library.walk import files_below
-from darkroom.weights.detect import Detected, detect
-from darkroom.weights.header import Header, read_header
+from darkroom.library.catalogue import Catalogue
+from darkroom.library.facts import Facts, Found
+from darkroom.library.folders import installed, is_folder
+from darkroom.library.hashes import LEGACY_DIGITS, legacy_of
+from darkroom.library.index import Brief, Index
+from darkroom.library.listing import (
+    EVERYTHING,
+    STARTER,
+    Entry,
+    Page,
+    Wanted,
+    entries,
+    named,
+    naming,
+    ordered,
+)
+from darkroom.library.survey import Item, Survey, split, text
+from darkroom.library.walk import read_folder
+from darkroom.weights.detect import detect
+from darkroom.weights.header import read_header
 
-STARTER = "starter"
-SUFFIXES = (".safetensors", ".sft", ".ckpt")  # the first has the first claim to a name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A file in a model folder: what its header says, or why it cannot be used."""
-
-    name: str
-    path: Path
-    detected: Detected | None = None
-    bytes: int = 0
-    recommended: Mapping[str, float | str] = field(default_factory=dict)
-    sha256: str = ""  # of the whole file, where it is known without reading it
-    problem: str = ""
+VAE_ENDS = (".vae.safetensors", ".vae.sft", ".vae.ckpt", ".vae.pt", ".vae.bin")
+BY_PATH = (Kind.CHECKPOINT, Kind.VAE)  # kinds that may be named by a path
+REINSTALL = "Install Darkroom again."
+UNLISTED = Brief(Kind.UNKNOWN, "", False)  # of a file in no folder of ours
+LEAST_HASH = 8  # digits; fewer could be a name
+MOST_READ = 8 << 30  # bytes read to find one file by its hash, of kinds that are many
 
 
 class Library:
-    """Looks for checkpoints in `folders`, besides the starter that comes with the program.
+    """Looks for models in `folders`, besides the starter that comes with the program.
 
-    `own` is one more folder, which need not be there.
+    `own` are further folders, which need not be there.
     """
 
-    def __init__(
-        self, folders: tuple[Path, ...], hashes: HashBook, *, own: Path | None = None
-    ) -> None:
-        self._folders = (*folders, own) if own else folders
-        self._own = own
-        self._hashes = hashes
+    def __init__(self, folders: tuple[Path, ...], index: Index, *, own: tuple[Path, ...] = ()):
+        self._asked = tuple(path.absolute() for path in folders)
+        self._own = tuple(path.absolute() for path in own)
+        self._catalogue = Catalogue(self._tops, index)
 
     @classmethod
     def of(cls, settings: Settings) -> "Library":
         """The library that the settings describe."""
-        book = HashBook(settings.data_dir / "library.sqlite")
-        return cls(settings.models_dirs, book, own=settings.data_dir / "models")
+        own = (settings.data_dir / "models", settings.data_dir / "embeddings")
+        index = Index(settings.data_dir / "library.sqlite")
+        return cls((*settings.models_dirs, *settings.embeddings_dirs), index, own=own)
 
-    def list(self) -> list[Found]:
-        """Every model file, the starter first, and every folder that cannot be looked into."""
-        files, problems = self._survey()
-        return [*(self._examine(name, path) for name, path in files.items()), *problems]
+    # ---- lists
+
+    def list(self, wanted: Wanted = EVERYTHING) -> Sequence[Found]:
+        """Every model, the starter first, and every folder that cannot be looked into."""
+        return self.page(wanted).items
+
+    def page(self, wanted: Wanted = EVERYTHING, *, first: int = 0, most: int | None = None) -> Page:
+        """Up to `most` of the models that are wanted, from number `first` on.
+
+        What is new is learnt first; `learn` does that with an eye on how far it is.
+        """
+        survey = self._catalogue.survey()
+        found = [entry for entry in self._entries(survey) if wanted.takes(entry.brief)]
+        if wanted.words:
+            told = self._catalogue.search(wanted.words)
+            found = [entry for entry in found if entry.item.path in told]
+        found = ordered(found, wanted.words)
+        folders = () if wanted.partial else self._folder_problems(survey)
+        end = None if most is None else first + most
+        shown = [self._found(entry) for entry in found[first:end]]
+        shown += folders[max(first - len(found), 0) : end and max(end - len(found), 0)]
+        return Page(len(found) + len(folders), tuple(shown))
+
+    def learn(self) -> Iterator[tuple[int, int]]:
+        """Learn about the files that are new: (how many are done, of how many).
+
+        It may be left at any time; what was learnt stays.
+        """
+        news = self._news(self._catalogue.survey(), self._catalogue.briefs())
+        for done in self._catalogue.learn(news):
+            yield done, len(news)
+
+    def hash_all(self, wanted: Wanted = EVERYTHING) -> Iterator[tuple[Found, int]]:
+        """Hash the files that never were: (the file, how many are left), for the background.
+
+        It may be left at any time; a file that cannot be read is passed by.
+        """
+        left = [found for found in self.list(wanted) if not found.hashes and _readable(found)]
+        for number, found in enumerate(left, 1):
+            with suppress(BadFile):
+                self._catalogue.hashes(found.path)
+                yield found, len(left) - number
+
+    def hash_anew(self, found: Found) -> Found:
+        """The model again, with hashes from reading it now; BadFile if it cannot be read."""
+        hashes = self._catalogue.hashes(found.path, anew=True)
+        return Found(name=found.name, path=found.path, facts=found.facts, hashes=hashes)
+
+    # ---- one model
 
     def find(self, name: str) -> ModelCard:
-        """The card of the model called `name`: a listed name, the start of a hash, or a path.
+        """The card of the checkpoint called `name`: a listed name, the start of a hash, or a path.
 
         A listed name may carry its extension; a file of that name in this folder goes first.
         """
         if (card := self.find_listed(name) or self.find_hash(name)) is not None:
             return card
         path = expanded(Path(name))
-        if not _there(path):
-            if path.suffix.lower() not in SUFFIXES:
-                hint = "`darkroom models` lists them; a path works too."
-                raise UnknownName("model", name, self._survey()[0], hint=hint)
-            if (card := self.find_listed(name.removesuffix(path.suffix))) is not None:
-                return card
-        return self._card(self._listed_name(path), path)
+        if _there(path):
+            return self._card(self._at(path))
+        if (entry := self._listed(None, split(name)[0])) is not None:
+            return self._card(entry)  # or why it is none
+        if split(name)[1]:
+            return self._card(self._at(path))  # so it is said to be missing
+        raise self._unknown(Kind.CHECKPOINT, name)
+
+    def find_of(self, kind: Kind, name: str) -> ModelCard:
+        """The card of the model of that kind called `name`.
+
+        A name is the listed one, with or without its folders and extension, the name it was
+        trained under, or a hash: sha256 or its start, AutoV2, AutoV3, or A1111's old one. A VAE may
+        be a path too. UnknownName has the nearest names.
+        """
+        if kind is Kind.CHECKPOINT:
+            return self.find(name)
+        entry = self._listed(kind, name) or self._listed(kind, split(name)[0])
+        entry = entry or self._trained_as(kind, name) or self._hashed(kind, name)
+        if entry is None and kind in BY_PATH and _there(expanded(Path(name))):
+            entry = self._at(expanded(Path(name)))
+        if entry is None:
+            raise self._unknown(kind, name)
+        return self._card_of(kind, entry)
+
+    def look_up(self, name: str, kind: Kind | None = None) -> Found:
+        """What is known of the model called `name`, usable or not, with its hashes.
+
+        Of several kinds a checkpoint goes first. UnknownName has the nearest names.
+        """
+        found = self._found(self._anywhere(name, kind))
+        with suppress(BadFile):
+            hashes = self._catalogue.hashes(found.path)
+            return Found(name=found.name, path=found.path, facts=found.facts, hashes=hashes)
+        return found
+
+    def locate(self, name: str, kind: Kind | None = None) -> Path:
+        """The file or folder of the model called `name`, as `look_up` finds it; nothing is hashed
+        but where `name` is a hash.
+        """
+        return Path(self._anywhere(name, kind).item.path)
 
     def find_listed(self, name: str) -> ModelCard | None:
-        """The model listed as `name`, whatever its case, if there is one."""
-        files, _ = self._survey()
-        folded = {known.casefold(): known for known in reversed(files)}
-        known = name if name in files else folded.get(name.casefold())
-        return None if known is None else self._card(known, files[known])
+        """The checkpoint listed as `name`, whatever its case, if there is one."""
+        entry = self._listed(Kind.CHECKPOINT, name)
+        return None if entry is None else self._card(entry)
 
     def find_hash(self, start: str, *, likely: str = "") -> ModelCard | None:
-        """The model whose sha256 starts with `start` (8 digits or more), if there is one.
+        """The checkpoint with a hash that starts with `start` (8 digits or more), if there is one.
 
         The file listed as `likely` is hashed first; the other listed ones only if no file that was
         used before, from wherever, is the one.
         """
-        start = start.casefold()
-        if len(start) < 8 or set(start) - set("0123456789abcdef"):
-            return None
-        files, _ = self._survey()
-        listed = list(files.items())
-        first = [item for item in listed if item[0] == likely]
-        before = [(path.stem, path) for path in self._hashes.places(start)]
-        for group, sha256 in (
-            (first, self._hash),
-            (listed, self._hashes.known),
-            (before, self._hashes.known),
-            (listed, self._hash),
-        ):
-            for name, path in group:
-                if sha256(path).startswith(start):
-                    return self._card(name, path)
+        entry = self._hashed(Kind.CHECKPOINT, start, likely=likely)
+        return None if entry is None else self._card(entry)
+
+    def vae_beside(self, card: ModelCard) -> ModelCard | None:
+        """The VAE in a file beside the checkpoint and named like it, `name.vae.safetensors`."""
+        listed = self._catalogue.survey().called(card.name)
+        same = (i.path for i in listed if os.path.realpath(i.path) == card.path)
+        for checkpoint in (card.path, *same):
+            stem = checkpoint if is_folder(Path(checkpoint)) else split(checkpoint)[0]
+            for end in VAE_ENDS:
+                if _there(path := Path(stem + end)):
+                    return self._card_of(Kind.VAE, self._at(path))
         return None
 
-    def _survey(self) -> tuple[dict[str, Path], tuple[Found, ...]]:
-        """The files by their names, and the folders that cannot be looked into."""
-        errors: dict[str, OSError] = {}
-        files = {STARTER: starter_path()}
-        found = files_below(self._folders, SUFFIXES, errors)
-        for folder, path in sorted(found, key=lambda item: _rank(item[1])):
-            name = next(name for name in _names(folder, path) if name not in files)
-            files[name] = path
-        problems = tuple(
-            Found(
-                name=name, path=Path(name), problem=_FOLDERS.get(type(error), str(error.strerror))
-            )
-            for name, error in errors.items()
-            if not (name == str(self._own) and isinstance(error, FileNotFoundError))
-        )
-        return files, problems
+    # ---- looking
 
-    def _listed_name(self, path: Path) -> str:
-        real = os.path.realpath(path)
-        files, _ = self._survey()
-        return next((n for n, p in files.items() if os.path.realpath(p) == real), path.stem)
+    def _tops(self) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys((*installed(self._asked).models, *self._own)))
 
-    def _hash(self, path: Path) -> str:
+    def _news(self, survey: Survey, briefs: dict[str, Brief]) -> Sequence[Item]:
+        every = (_starter(), *survey.all())
+        return [item for item in every if item.path not in briefs]
+
+    def _entries(self, survey: Survey) -> Sequence[Entry]:
+        """Every model, the starter first, each known now."""
+        briefs = self._catalogue.briefs()
+        if news := self._news(survey, briefs):
+            for _ in self._catalogue.learn(news):
+                pass
+            briefs = self._catalogue.briefs()
+        starter = _starter()
+        first = Entry(STARTER, starter, briefs.get(starter.path, _brief(Facts())))
+        return [first, *entries(survey, briefs)]
+
+    def _called(self, survey: Survey, name: str) -> Iterator[Entry]:
+        """The models that may be called `name`, with the names they have."""
+        if name.casefold() == STARTER:
+            yield Entry(STARTER, _starter(), Brief(Kind.CHECKPOINT, "", False))
+        items = survey.called(name)
+        yield from named(items, lambda item: _brief(self._catalogue.facts(item)))
+
+    def _listed(self, kind: Kind | None, name: str) -> Entry | None:
+        """The model listed as `name`, by ever weaker likeness."""
+        found = [
+            entry
+            for entry in self._called(self._catalogue.survey(), name)
+            if kind is None or naming(entry.brief.kind) is kind
+        ]
+        found.sort(key=lambda entry: naming(entry.brief.kind) is not Kind.CHECKPOINT)
+        slashed = name.replace("\\", "/")
+        folded = slashed.casefold()
+        for alike in (
+            lambda entry: entry.name == name,
+            lambda entry: entry.name == slashed,
+            lambda entry: entry.name.casefold() == folded,
+            lambda entry: text(entry.item.stem).casefold() == folded,  # as A1111 calls it
+        ):
+            if (entry := next(filter(alike, found), None)) is not None:
+                return entry
+        return None
+
+    def _anywhere(self, name: str, kind: Kind | None) -> Entry:
+        """The model called `name`, by whatever it can be called; else UnknownName or BadFile."""
+        path = expanded(Path(name))
+        entry = self._listed(kind, name)
+        if entry is None and _there(path):
+            entry = self._at(path)
+        entry = entry or self._listed(kind, split(name)[0])
+        entry = entry or self._trained_as(kind, name) or self._hashed(kind, name)
+        if entry is None:
+            if split(name)[1] and kind is None:
+                read_header(path)  # says that it is missing
+            raise self._unknown(kind, name)
+        return entry
+
+    def _trained_as(self, kind: Kind | None, name: str) -> Entry | None:
+        """The model that was trained under this name."""
+        every = self._entries(self._catalogue.survey())  # all are known now
+        paths = self._catalogue.called(name)
+        same = (e for e in every if e.item.path in paths and kind in (None, e.brief.kind))
+        return next(same, None)
+
+    def _hashed(self, kind: Kind | None, start: str, *, likely: str = "") -> Entry | None:
+        """The model with this hash; files whose hash is known go before those to be read."""
+        start = start.casefold().removeprefix("0x")
+        if len(start) < LEAST_HASH or set(start) - set("0123456789abcdef"):
+            return None
+        if likely and (entry := self._listed(kind, likely)) and self._has(entry, start):
+            return entry
+        places = {str(path) for path in self._catalogue.places(start)}
+        if places and (entry := self._first_at(places, kind)) is not None:
+            return entry
+        every = [e for e in self._entries(self._catalogue.survey()) if kind in (None, e.brief.kind)]
+        claimed = self._catalogue.search([start])
+        for entry in (entry for entry in every if entry.item.path in claimed):
+            if self._has(entry, start):
+                return entry
+        if len(start) == LEGACY_DIGITS:
+            for entry in every:
+                if legacy_of(Path(entry.item.path)) == start:
+                    return entry
+        return self._read_for(every, start, most=None if kind is Kind.CHECKPOINT else MOST_READ)
+
+    def _first_at(self, places: set[str], kind: Kind | None) -> Entry | None:
+        """A model that is one of the files `places`; a listed one, if there is one."""
+        found = [self._at(Path(path)) for path in sorted(places)]
+        for entry in sorted(found, key=lambda entry: entry.brief == UNLISTED):
+            if kind in (None, self._catalogue.facts(entry.item).kind):
+                return entry
+        return None
+
+    def _read_for(self, every: Sequence[Entry], start: str, *, most: int | None) -> Entry | None:
+        """The first of `every` with the hash, the small ones read first, `most` bytes in all."""
+        sized = [(_size(entry.item.path), entry) for entry in every]
+        if most is not None:
+            sized.sort(key=lambda pair: pair[0])
+        read = 0
+        for size, entry in sized:
+            if not self._catalogue.known_hashes(Path(entry.item.path)):
+                read += size
+                if most is not None and read > most:
+                    return None
+            if self._has(entry, start):
+                return entry
+        return None
+
+    def _has(self, entry: Entry, start: str) -> bool:
         try:
-            return self._hashes.sha256(path)
+            return self._catalogue.hashes(Path(entry.item.path)).match(start)
         except BadFile:
-            return ""
+            return False
 
-    def _examine(self, name: str, path: Path) -> Found:
+    def _at(self, path: Path) -> Entry:
+        """The model at a path, with its listed name if it has one."""
+        real = os.path.realpath(path)
+        survey = self._catalogue.survey()
+        for entry in self._called(survey, path.name):
+            if os.path.realpath(entry.item.path) == real:
+                return entry
+        beside: frozenset[str] = frozenset()
+        with suppress(OSError):
+            beside = read_folder(str(path.parent)).files
+        item = Item(str(path), str(path.parent), beside, is_folder(path))
+        name = text(item.stem)
+        return Entry(name, item, UNLISTED)
+
+    # ---- what is found
+
+    def _found(self, entry: Entry) -> Found:
+        path = Path(entry.item.path)
+        facts, hashes = self._catalogue.look(entry.item)
+        if entry.item.path == str(starter_path()) and facts.problem:
+            facts = replace(facts, problem=f"{facts.problem} {REINSTALL}")
+        return Found(name=entry.name, path=path, facts=facts, hashes=hashes)
+
+    def _folder_problems(self, survey: Survey) -> Sequence[Found]:
+        """The folders that cannot be looked into, and files of folders that make no sense."""
+        asked = {str(path) for path in self._asked}
+        told = [
+            (Path(path), _FOLDERS.get(type(error), str(error.strerror)))
+            for path, error in survey.errors.items()
+            if path in asked or not isinstance(error, FileNotFoundError)
+        ]
+        told += installed(self._asked).problems
+        return [
+            Found(name=text(str(path)), path=path, facts=Facts(problem=why)) for path, why in told
+        ]
+
+    def _card(self, entry: Entry) -> ModelCard:
+        """The card of a checkpoint; BadFile says why it is none that runs."""
         try:
-            header, detected = _read(name, path)
+            header = read_header(Path(entry.item.path))
+            detected = detect(header)
         except BadFile as error:
-            return Found(name=name, path=path, problem=error.sentence())
-        return Found(
-            name=name,
-            path=path,
-            detected=detected,
-            bytes=header.size,
-            recommended=_recommended(header.metadata),
-            sha256=self._hashes.known(path),
-        )
-
-    def _card(self, name: str, path: Path) -> ModelCard:
-        header, detected = _read(name, path)
+            if entry.item.path == str(starter_path()):
+                raise BadFile(str(error), hint=REINSTALL) from error
+            raise
+        facts = self._catalogue.facts(entry.item)
+        hashes = self._catalogue.hashes(Path(entry.item.path))
         return ModelCard(
-            sha256=self._hashes.sha256(path),
-            path=str(path.resolve()),
-            name=name,
+            sha256=hashes.sha256,
+            path=os.path.realpath(entry.item.path),
+            name=entry.name,
             kind=detected.kind,
             arch=detected.arch,
             variant=detected.variant,
             prediction=detected.prediction,
+            zero_snr=detected.zero_snr,
             bytes=header.size,
             native_size=detected.native_size,
-            recommended=_recommended(header.metadata),
+            triggers=facts.triggers,
+            recommended=facts.recommended,
+            autov3=hashes.autov3,
             metadata=header.metadata,
         )
+
+    def _card_of(self, kind: Kind, entry: Entry) -> ModelCard:
+        """The card of a model of another kind; BadFile if it is not of that kind."""
+        path = Path(entry.item.path)
+        facts = self._catalogue.facts(entry.item)
+        header = read_header(path)
+        if facts.kind is not kind:
+            raise BadFile(f"{path} is {facts.label}, not of the kind {kind}")
+        hashes = self._catalogue.hashes(path)
+        return ModelCard(
+            sha256=hashes.sha256,
+            path=os.path.realpath(path),
+            name=entry.name,
+            kind=kind,
+            arch=facts.arch,
+            bytes=header.size,
+            triggers=facts.triggers,
+            recommended=facts.recommended,
+            autov3=hashes.autov3,
+            metadata=header.metadata,
+        )
+
+    def _unknown(self, kind: Kind | None, name: str) -> UnknownName:
+        """Nothing is called `name`; offers what is."""
+        every = self._entries(self._catalogue.survey())
+        known = [e.name for e in every if kind is None or naming(e.brief.kind) is kind]
+        what = "model" if kind in (None, Kind.CHECKPOINT) else str(kind)
+        ways = "; a path works too" if kind is None or kind in BY_PATH else ""
+        return UnknownName(what, name, known, hint=f"`darkroom models` lists them{ways}.")
 
 
 def starter_path() -> Path:
@@ -180,51 +410,28 @@ _FOLDERS: dict[type[OSError], str] = {
 }
 
 
-def _names(folder: Path, path: Path) -> Iterator[str]:
-    """Names for a file, best first and without end. Each is text, as recipes need it."""
-    full = path.relative_to(folder)
-    short, place = full.with_suffix("").as_posix(), folder.absolute().name
-    names = [short, f"{place}/{short}", f"{place}/{full.as_posix()}", str(path.absolute())]
-    if path.suffix.lower() != SUFFIXES[0]:
-        names.insert(1, full.as_posix())
-    numbered = (f"{short} ({number})" for number in count(2))  # of names that are no text
-    yield from (os.fsencode(name).decode(errors="replace") for name in chain(names, numbered))
+def _starter() -> Item:
+    path = starter_path()
+    return Item(str(path), str(path.parent))
+
+
+def _brief(facts: Facts) -> Brief:
+    return Brief(facts.kind, facts.arch.value, facts.troubled)
+
+
+def _readable(found: Found) -> bool:
+    return found.kind is not Kind.UNKNOWN
 
 
 def _there(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a name that is too long, a folder that may not be looked into
+    except (OSError, ValueError):  # too long, not allowed, a NUL in it
         return False
 
 
-def _rank(path: Path) -> int:
-    return SUFFIXES.index(path.suffix.lower())
-
-
-def _read(name: str, path: Path) -> tuple[Header, Detected]:
+def _size(path: str) -> int:
     try:
-        header = read_header(path)
-        return header, detect(header)
-    except BadFile as error:
-        if name == STARTER and path == starter_path():
-            raise BadFile(str(error), hint="Install Darkroom again.") from error
-        raise
-
-
-def _recommended(metadata: Mapping[str, str]) -> dict[str, float | str]:
-    """The maker's `steps` and `cfg_scale`, as far as they make sense."""
-    try:
-        found = json.loads(metadata.get("darkroom.recommended", "{}"))
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    bounds = {"steps": (1, 500, int), "cfg_scale": (1, 100, float)}
-    return {
-        name: kind(found[name])
-        for name, (low, high, kind) in bounds.items()
-        if isinstance(found.get(name), int | float)
-        and math.isfinite(found[name])
-        and low <= found[name] <= high
-    }
+        return Path(path).stat().st_size
+    except OSError:
+        return 0

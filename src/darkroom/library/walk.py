@@ -1,33 +1,91 @@
-"""Files of a kind in folders that may hold links, loops, and folders nobody may look into."""
+"""What lies below folders that may hold links, loops, and places nobody may look into.
+
+A folder's listing holds its names only, no sizes: so it stays true while the folder's own time of
+change does, and a listing that is known already is not made again.
+"""
 
 import os
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+UNSETTLED_NS = 3 * 10**9  # a folder that changed this lately may change again at the same time
+SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
+PARTIAL = (".part", ".partial", ".tmp", ".crdownload", ".download", ".incomplete", ".aria2")
+MOST_DEPTH = 24  # folders within folders
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The names in one folder, hidden and half-fetched ones left out."""
+
+    path: str
+    mtime_ns: int  # of the folder itself; 0: look again next time
+    files: frozenset[str]
+    below: tuple[str, ...]  # folders in it, links to folders too
+
+
+def read_folder(path: str) -> Folder:
+    """List one folder; OSError where that cannot be done."""
+    changed = Path(path).stat().st_mtime_ns
+    settled = changed if time.time_ns() - changed > UNSETTLED_NS else 0
+    files: list[str] = []
+    below: list[str] = []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name.lower().endswith(PARTIAL):
+                continue
+            (below if _is_folder(entry) else files).append(entry.name)
+    return Folder(path, settled, frozenset(files), tuple(sorted({*below} - SKIPPED)))
 
 
 def files_below(
-    folders: Iterable[Path], suffixes: tuple[str, ...], errors: dict[str, OSError]
-) -> Iterator[tuple[Path, Path]]:
-    """(folder, file) of every file with one of `suffixes`, in order, through links too.
-
-    No folder is entered twice. One that cannot be looked into is put into `errors` by its name.
-    """
+    tops: Iterable[Path], suffixes: tuple[str, ...], errors: dict[str, OSError]
+) -> Iterator[Path]:
+    """Every file below `tops` with one of `suffixes`, in order."""
     seen: set[tuple[int, int]] = set()
+    for top in tops:
+        for folder in folders_below(top, {}, errors, seen=seen, enter=lambda each: each.below):
+            for name in sorted(folder.files):
+                if name.lower().endswith(suffixes):
+                    yield Path(folder.path, name)
 
-    def note(error: OSError) -> None:
-        errors[str(error.filename)] = error
 
-    for folder in folders:
-        for top, below, names in os.walk(folder, onerror=note, followlinks=True):
-            try:
-                status = Path(top).stat()
-            except OSError as error:  # gone in this very moment
-                note(error)
+def folders_below(
+    top: Path,
+    known: Mapping[str, Folder],
+    errors: dict[str, OSError],
+    *,
+    seen: set[tuple[int, int]],
+    enter: Callable[[Folder], Sequence[str]],
+) -> Iterator[Folder]:
+    """`top` and all folders below it, in order, through links too; none is entered twice.
+
+    Listings in `known` are taken where they are still true. A folder that cannot be looked into
+    is put into `errors`. `enter` says which of a folder's own folders are looked into.
+    """
+    left = [(str(top), 0)]
+    while left:
+        path, depth = left.pop()
+        try:
+            status = Path(path).stat()
+            if (place := (status.st_dev, status.st_ino)) in seen:
                 continue
-            if (status.st_dev, status.st_ino) in seen:
-                below.clear()
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            below.sort()
-            paths = (Path(top, name) for name in sorted(names))
-            yield from ((folder, path) for path in paths if path.suffix.lower() in suffixes)
+            folder = known.get(path)
+            if folder is None or folder.mtime_ns != status.st_mtime_ns:
+                folder = read_folder(path)
+        except (OSError, ValueError) as error:  # a ValueError of a NUL in the name
+            errors[path] = error if isinstance(error, OSError) else FileNotFoundError()
+            continue
+        seen.add(place)
+        yield folder
+        if depth < MOST_DEPTH:
+            left += [(f"{path}{os.sep}{name}", depth + 1) for name in reversed(enter(folder))]
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link into a place that may not be looked into
+        return False

@@ -138,6 +138,22 @@ def publish(names: Iterator[Path], data: bytes) -> Path:
     return target
 
 
+def settle(part: Path, target: Path) -> bool:
+    """Give the finished file `part` its name beside it or elsewhere on that disk.
+
+    False when the name is taken; then `part` stays.
+    """
+    with _explained(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("r+b") as file:
+            os.fsync(file.fileno())
+        if not _give_name(part, target):
+            return False
+        part.unlink(missing_ok=True)
+        _flush_folder(target.parent)
+        return True
+
+
 def write_whole(path: Path, data: bytes, *, lasting: bool = False) -> None:
     """Write `path` over what was there, for our own state: a reader sees the old or the new.
 

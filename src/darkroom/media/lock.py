@@ -1,5 +1,6 @@
 """A lock on a file that ends with the process that holds it, however that ends."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +21,22 @@ else:
 
 @contextmanager
 def hold(path: Path) -> Iterator[bool]:
-    """Hold the lock at `path` for the length of the block; False when another process has it."""
+    """Hold the lock at `path` for the length of the block; False when another process has it.
+
+    Whoever holds it may delete the file, for then nobody after it holds the same.
+    """
     with path.open("ab") as file:
         try:
             _take(file)
         except OSError:
             yield False
         else:
-            yield True
+            yield _is_named(file, path)
+
+
+def _is_named(file: IO[bytes], path: Path) -> bool:
+    """Whether `path` is still this very file: its holder before may have deleted it."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

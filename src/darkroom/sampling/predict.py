@@ -16,6 +16,8 @@ from darkroom.core.model import Prediction
 from darkroom.core.sampler_table import SamplerSpec
 from darkroom.sampling.denoiser import At, Denoiser
 
+LEAST_KEPT = 4.8973451890853435e-08  # stands for zero where a number is divided by it
+
 Network = Callable[[Tensor, Tensor], Tensor]  # (x_in: (B, C, H, W), t: (B,)) -> (B, C, H, W)
 
 
@@ -33,10 +35,24 @@ class NoiseTable:
     @classmethod
     def stable_diffusion(cls) -> Self:
         """SD1, SD2, SDXL: 1000 levels, the square root of beta is linear (Rombach et al. 2022)."""
-        roots = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64)
-        # Single precision, as everyone keeps it: Brownian noise depends on the last bit of a level.
-        kept = (1 - roots**2).cumprod(0).float()
-        return cls(((1 - kept) / kept) ** 0.5, torch.arange(1000, dtype=torch.float32))
+        return cls._of(_kept())
+
+    @classmethod
+    def zero_terminal(cls) -> Self:
+        """The same, rescaled so that the last level is pure noise (Lin et al. 2023, algorithm 1).
+
+        No noise level can say "pure": the last share of the picture is A1111's, 4.9e-8.
+        """
+        roots = _kept().sqrt()
+        first, last = roots[0].clone(), roots[-1].clone()
+        kept = ((roots - last) * (first / (first - last))) ** 2
+        kept[-1] = LEAST_KEPT
+        return cls._of(kept)
+
+    @classmethod
+    def _of(cls, kept: Tensor) -> Self:
+        """From the share of the picture's variance (N,) that is left at each time."""
+        return cls(((1 - kept) / kept) ** 0.5, torch.arange(len(kept), dtype=torch.float32))
 
     @classmethod
     def flow(cls, shift: float = 3.0) -> Self:
@@ -89,6 +105,13 @@ class NoiseTable:
         low, share = indices.floor().long(), indices.frac()
         high = indices.ceil().long()
         return ((1 - share) * logs[low] + share * logs[high]).exp()
+
+
+def _kept() -> Tensor:
+    """The share of the picture's variance at each time; in mathematics, alpha bar."""
+    roots = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64)
+    # Single precision, as everyone keeps it: Brownian noise depends on the last bit of a level.
+    return (1 - roots**2).cumprod(0).float()
 
 
 def table_for(sampler: SamplerSpec, table: NoiseTable) -> NoiseTable:

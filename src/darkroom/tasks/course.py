@@ -66,7 +66,7 @@ def course_of(
         ),
         shape=(
             len(images),
-            model.networks.detected.vae.latent_channels,
+            model.vae.dims.latent_channels,
             request.height // FACTOR,
             request.width // FACTOR,
         ),

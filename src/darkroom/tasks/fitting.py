@@ -51,7 +51,7 @@ class Fitting:
             error.hint = CURE
             raise error
         self.plan = plan
-        self.engine.make_room(self.model.card)
+        self.engine.make_room(self.model)
         self.notes.append(f"memory ran out; trying again with {plan.describe()}")
 
     def drain(self) -> Iterator[Event]:

@@ -16,10 +16,11 @@ from darkroom.core.recipe import Recipe, UsedModel
 from darkroom.core.request import ResolvedRequest
 from darkroom.core.sampler_options import adds_noise, notes
 from darkroom.core.sampler_table import find_sampler, find_scheduler
-from darkroom.engine.engine import Engine, Frame
+from darkroom.engine.engine import Engine
 from darkroom.engine.latent import preview
 from darkroom.engine.models import Model
 from darkroom.engine.plan import Plan
+from darkroom.engine.run import Frame
 from darkroom.engine.script import Script
 from darkroom.engine.versions import versions
 from darkroom.media.image import check, save, save_preview
@@ -34,6 +35,7 @@ from darkroom.tasks.course import (
 )
 from darkroom.tasks.fitting import Fitting
 from darkroom.tasks.job import Job, Output
+from darkroom.tasks.networks import Networks, worn
 from darkroom.tasks.unfinished import Unfinished, opened, save_or_say
 from darkroom.tasks.wording import template_of
 from darkroom.weights.topology import FACTOR
@@ -51,13 +53,18 @@ def generate(
 
     `like` is the recipe that is made again: its plan is kept, and what differs is said first.
     """
-    plan = engine.plan(model, request)
-    if like is not None:
-        plan = _as_before(plan, like)
-    fitting = Fitting(engine, model, plan)
-    fitting.check()
-    with opened(job.unfinished) as unfinished:
-        run = _Run(fitting, request, job, unfinished)
+    first, _ = job.wording.of_picture(request, 0)
+    with (
+        opened(job.unfinished) as unfinished,
+        worn(engine, model, files=job.files, shelf=job.shelf) as networks,
+    ):
+        networks.wear(first.prompt)  # before the plan is made: what it takes is no longer free
+        plan = engine.plan(model, request)
+        if like is not None:
+            plan = _as_before(plan, like)
+        fitting = Fitting(engine, model, plan)
+        fitting.check()
+        run = _Run(fitting, request, job, unfinished, networks)
         fitting.notes += _without_effect(request)
         if like is not None:
             fitting.notes += like.differences(run.first())
@@ -136,6 +143,13 @@ def _without_effect(request: ResolvedRequest) -> list[str]:
     return said
 
 
+def _files(model: Model) -> Iterator[UsedModel]:
+    """The files that a model is loaded from."""
+    yield UsedModel(name=model.card.name, sha256=model.card.sha256)
+    if (vae := model.vae_card) is not None:
+        yield UsedModel(role="vae", name=vae.name, sha256=vae.sha256)
+
+
 @dataclass(slots=True)
 class _Run:
     """One request on its way."""
@@ -144,6 +158,7 @@ class _Run:
     request: ResolvedRequest
     job: Job
     unfinished: Unfinished
+    networks: Networks
     done: int = 0  # pictures on disk
     previewing: bool = True
     said: set[str] = field(default_factory=set)  # notes that are not said again
@@ -160,6 +175,7 @@ class _Run:
             "model": fitting.model.card.name,
             "device": fitting.engine.device.name,
             "plan": fitting.plan.describe(),
+            "networks": list(self.networks.said),
         }
         return Event("started", told)
 
@@ -221,6 +237,7 @@ class _Run:
             frame=frame,
             say=fitting.notes.append,
         )
+        denoise = self.networks.over_time(denoise)
         empty = torch.zeros(1, 1, 1, 1, device=engine.device.torch)
         began = time.monotonic()
         with engine.device.guard():
@@ -231,10 +248,14 @@ class _Run:
         return step.x
 
     def _script(self, request: ResolvedRequest) -> Script:
-        """The prompts of `request`, encoded; its embeddings are those of the moment from now on."""
-        fitting = self.fitting
+        """The prompts of `request`, encoded, with its networks on the model.
+
+        These and its embeddings are those of the moment from now on.
+        """
+        fitting, networks = self.fitting, self.networks
+        networks.wear(request.prompt)
         script = fitting.engine.script(
-            fitting.model, request, shelf=self.job.shelf, say=lambda text: self._note([text])
+            fitting.model, request, shelf=networks.shelf, say=lambda text: self._note([text])
         )
         self.embeddings = script.embeddings
         return script
@@ -289,7 +310,7 @@ class _Run:
     def recipe(self, request: ResolvedRequest, image: int) -> Recipe:
         """What picture `image` is made of, with the plan of the moment."""
         fitting = self.fitting
-        card, device = fitting.model.card, fitting.engine.device
+        device = fitting.engine.device
         plan: dict[str, int | str | bool | None] = fitting.plan.record()
         if device.kind == "cpu":
             plan["threads"] = torch.get_num_threads()
@@ -299,7 +320,7 @@ class _Run:
             seed=seed_of(request, image),
             variation_seed=variation_seed_of(request, image),
             template=template_of(self.request, request),
-            models=(UsedModel(name=card.name, sha256=card.sha256), *self.embeddings),
+            models=(*_files(fitting.model), *self.networks.used, *self.embeddings),
             device=f"{device.kind} {str(device.dtype).removeprefix('torch.')}",
             plan=plan,
             versions=versions(),

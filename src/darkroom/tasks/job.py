@@ -9,6 +9,7 @@ from darkroom.core.errors import Cancelled
 from darkroom.engine.shelf import Shelf
 from darkroom.media.files import Place
 from darkroom.media.image import Saving
+from darkroom.tasks.networks import Files
 from darkroom.tasks.wording import Wording
 
 PREVIEW_SHARE = 0.03  # of the running time, at most
@@ -56,6 +57,7 @@ class Job:
     clock: PreviewClock
     shelf: Shelf  # embeddings that prompts may name
     wording: Wording = field(default_factory=Wording)  # styles and wildcards
+    files: Files = field(default_factory=dict)  # of the networks that its prompts name
     stop: Callable[[], bool] = bool  # whether the user wants to stop; bool() is False
 
     def check(self) -> None:

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from darkroom.core.prompt import (
     Style,
     Wildcards,
+    Wish,
     apply_styles,
     expand,
     find_styles,
     networks,
+    wishes,
     without_comments,
 )
 from darkroom.core.recipe import Template
@@ -28,6 +31,15 @@ class Wording:
         """UnknownName when a style is not here; before any time is spent."""
         find_styles(request.styles, self.styles)
 
+    def wishes(self, request: ResolvedRequest) -> tuple[Wish, ...]:
+        """The networks that the prompts of its pictures ask for, each as often as it is asked for.
+
+        BadRequest when a tag cannot be read.
+        """
+        pictures = range(request.count if request.dynamic_prompts else 1)
+        prompts = dict.fromkeys(self.of_picture(request, k)[0].prompt for k in pictures)
+        return tuple(chain.from_iterable(wishes(networks(text)[1])[0] for text in prompts))
+
     def of_picture(self, request: ResolvedRequest, image: int) -> tuple[ResolvedRequest, list[str]]:
         """The request with the prompts of one picture in it, and notes on what has no effect.
 
@@ -45,8 +57,7 @@ class Wording:
             prompts = [each.text for each in expanded]
             unknown = {name for each in expanded for name in each.unknown}
             notes += [f"there is no wildcard file for __{name}__" for name in sorted(unknown)]
-        for tag in dict.fromkeys(networks(prompts[0])[1]):
-            notes.append(f"<{tag.kind}:{tag.name}> has no effect: {tag.kind} files are not run yet")
+        notes += wishes(networks(prompts[0])[1])[1]
         if networks(prompts[1])[1]:
             notes.append("a <…> tag in the negative prompt is read as words, as in A1111")
         own = {

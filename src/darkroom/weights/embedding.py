@@ -1,66 +1,84 @@
-"""Textual inversion: a file of vectors that stand for a word (Gal et al. 2022).
+"""Textual inversion: vectors that stand for a word (Gal et al. 2022), from every form of file.
 
-    read_embedding(path, width) -> (n, width), or BadFile that says why not
+    read_embedding(path, (768, 1280)) -> one (n, width) per text encoder, or BadFile
 
-One file may serve several text encoders; the tensor as wide as the one at hand is taken. `.pt` and
-`.bin` files are pickles, which can run code when they are read.
+All encoders get equally many vectors, since a word takes the same places in each: what a file does
+not say to one of them is zeros there, and its places are left to their positions alone.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from darkroom.core.errors import BadFile
-from darkroom.weights.header import Header, TensorInfo, read_header
+from darkroom.weights.embedding_facts import Rows, choose
+from darkroom.weights.embedding_image import PICTURES, read_image
+from darkroom.weights.header import Header, read_header
 from darkroom.weights.reader import open_tensors
 
-NAMES = ("emb_params", "clip_l", "clip_g", "t5xxl")  # of tensors, in the order of preference
-MODELS = {768: "SD1", 1024: "SD2", 1280: "SDXL", 2048: "SDXL", 4096: "SD3"}  # by width
-PICKLES = (".pt", ".bin")
-MOST = 75  # vectors; a chunk of a prompt has no room for more
+Vectors = tuple[Tensor, ...]  # (n, width) for each text encoder, float32
 
 
-def read_embedding(path: Path, width: int) -> Tensor:
-    """The vectors (n, width) of the file at `path`, float32, for a text encoder of that width."""
-    if path.suffix.lower() in PICKLES:
-        raise BadFile(
-            f"the embedding {path.name} is a pickle, which can run code when it is read",
-            hint="Get it as .safetensors; most sites offer both.",
-        )
-    header = read_header(path)
-    name = _choose(header, width)
-    with open_tensors(header) as file:
-        vectors = file.tensor(name).to(torch.float32, copy=True)
-    if not bool(torch.isfinite(vectors).all()):
-        raise BadFile(f"the embedding {path.name} holds numbers that are none", hint="Get it anew.")
-    return vectors.reshape(-1, width)
+def read_embedding(path: Path, widths: Sequence[int], word: str = "") -> Vectors:
+    """The vectors of the file at `path` for text encoders of these widths, float32.
+
+    `word` is what the prompt says: of a file of several tokens it takes its own.
+    """
+    with _opened(path) as (header, tensor):
+        chosen = choose(header, widths, word)
+        return aligned([_joined(rows, tensor) for rows in chosen], widths, path.name)
 
 
-def _choose(header: Header, width: int) -> str:
-    """The name of the tensor to take."""
-    rows = {name: info for name, info in header.tensors.items() if _is_rows(info)}
-    known = [name for name in NAMES if name in rows] or list(rows)
-    if not known or (len(rows) > 1 and known == list(rows)):
-        raise BadFile(
-            f"{header.path.name} is not an embedding",
-            hint=f"One has up to {MOST} vectors under a name such as emb_params.",
-        )
-    for name in known:
-        if rows[name].shape[-1] == width:
-            return name
-    widths = {rows[name].shape[-1] for name in known}
-    models = sorted({MODELS.get(found, f"models of width {found}") for found in widths})
-    raise BadFile(
-        f"the embedding {header.path.name} is for {' and '.join(models)}, not for this model",
-        hint="Leave its name out of the prompt, or choose a model of that family.",
-    )
+def short_checksum(vectors: Tensor) -> str:
+    """Four hexadecimal digits that tell embeddings apart, as A1111 wrote them before it had hashes.
+
+    It stands in old texts beside the name: "Used embeddings: bad_prompt_version2 [afea]".
+    """
+    checksum = 0
+    for hundredths in (vectors.float().reshape(-1) * 100).tolist():
+        checksum = (checksum * 281 ^ int(hundredths) * 997) & 0xFFFF
+    return f"{checksum:04x}"
 
 
-def _is_rows(info: TensorInfo) -> bool:
-    return (
-        info.dtype in ("F32", "F16", "BF16")
-        and 1 <= len(info.shape) <= 2
-        and (len(info.shape) == 1 or 1 <= info.shape[0] <= MOST)
-        and info.shape[-1] > 0
-    )
+def aligned(parts: Sequence[Tensor | None], widths: Sequence[int], name: str) -> Vectors:
+    """Equally many vectors for each encoder, zeros where `parts` have none; float32.
+
+    BadFile when they are for other encoders, or hold what is no number.
+    """
+    given = [part for part in parts if part is not None]
+    if len(parts) != len(widths) or not given or not _fit(parts, widths):
+        hint = "Leave its name out of the prompt."
+        raise BadFile(f"the embedding {name} is not for this model", hint=hint)
+    if not all(bool(torch.isfinite(part.float()).all()) for part in given):
+        raise BadFile(f"the embedding {name} holds numbers that are none", hint="Get it anew.")
+    made = [torch.zeros(max(map(len, given)), width) for width in widths]
+    for vectors, part in zip(made, parts, strict=True):
+        if part is not None:
+            vectors[: len(part)] = part
+    return tuple(made)
+
+
+def _fit(parts: Sequence[Tensor | None], widths: Sequence[int]) -> bool:
+    pairs = zip(parts, widths, strict=True)
+    return all(part is None or part.shape == (len(part), width) for part, width in pairs)
+
+
+def _joined(rows: Sequence[Rows], tensor: Callable[[str], Tensor]) -> Tensor | None:
+    parts = [tensor(row.name).reshape(row.count, row.width).to(torch.float32) for row in rows]
+    return torch.cat(parts) if parts else None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Header, Callable[[str], Tensor]]]:
+    """The table of the file at `path`, and what gives its tensors by name."""
+    if path.suffix.lower() not in PICTURES:
+        header = read_header(path)
+        with open_tensors(header) as file:
+            yield header, file.tensor
+    elif (image := read_image(path)) is not None:
+        yield image.header, lambda name: torch.tensor(image.values[name], dtype=torch.float64)
+    else:
+        raise BadFile(f"the picture {path.name} holds no embedding")

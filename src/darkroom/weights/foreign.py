@@ -1,14 +1,26 @@
-"""Files that are not safetensors: say of each what it is, in one sentence, with a cure."""
+"""Files that are no model: say of each what it is, in one sentence, with a cure."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from darkroom.core.errors import BadFile
+from darkroom.core.errors import BadFile, shorten
 
 HEAD = 4096  # bytes looked at
 
 DOWNLOAD = "Download the model again."
+AGAIN = "Download it again, and compare its hash with the one on its page."
+OTHER_FORM = "Get the model as .safetensors; most sites offer both."
+ARCHIVE = "Unpack it and name the model file inside."
+SHOWN = 3  # names in a message
+MODELS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+
+# How pickles begin that were written with protocol 0 or 1: an import, or a collection that is
+# remembered at once.
+OLD_PICKLE = re.compile(
+    rb"[(\]}]{0,3}([ci][A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n|[dl(]?p\d+\n|q[\0-\x0f])"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +42,21 @@ def _is_page(head: bytes) -> bool:
     return text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--"))
 
 
-def _is_torch_zip(head: bytes) -> bool:
-    return head.startswith(b"PK\x03\x04") and b"/data.pkl" in head
-
-
-def _is_pickle(head: bytes) -> bool:
+def is_pickle(head: bytes) -> bool:
+    """Whether a file begins as a zip, in which torch puts its pickles, or as a pickle."""
+    if head.startswith(b"PK\x03\x04") or OLD_PICKLE.match(head):
+        return True
     return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5
 
 
-PICKLE = (
-    "a PyTorch pickle (.ckpt), which can hold code",
-    "This version does not open pickles: convert it to .safetensors.",
-)
-ARCHIVE = "Unpack it and name the model file inside."
+def _is_onnx(head: bytes) -> bool:
+    return head[:1] == b"\x08" and re.search(rb"onnx|pytorch|tf2onnx", head[:256]) is not None
+
+
+def _is_torch_tar(head: bytes) -> bool:
+    name = head[:100].rstrip(b"\0")
+    return head[257:262] == b"ustar" and name in (b"sys_info", b"pickle", b"storages", b"tensors")
+
 
 SIGNS = (
     Sign(
@@ -55,19 +69,25 @@ SIGNS = (
         "The download needed a login or a different link; download it again.",
         _is_page,
     ),
-    Sign(*PICKLE, _is_torch_zip),
-    Sign("a zip archive", ARCHIVE, starts(b"PK\x03\x04", b"PK\x05\x06")),
-    Sign(*PICKLE, _is_pickle),
+    Sign("an empty zip archive", DOWNLOAD, starts(b"PK\x05\x06")),
     Sign("a 7z archive", ARCHIVE, starts(b"7z\xbc\xaf\x27\x1c")),
     Sign("a RAR archive", ARCHIVE, starts(b"Rar!")),
     Sign("a gzip archive", ARCHIVE, starts(b"\x1f\x8b")),
+    Sign("an xz archive", ARCHIVE, starts(b"\xfd7zXZ\0")),
+    Sign("a zstd archive", ARCHIVE, starts(b"\x28\xb5\x2f\xfd")),
+    Sign("a bzip2 archive", ARCHIVE, starts(b"BZh")),
+    Sign("a PyTorch model of 2016 (tar), which holds pickles", OTHER_FORM, _is_torch_tar),
     Sign("a tar archive", ARCHIVE, lambda head: head[257:262] == b"ustar"),
     Sign(
         "a GGUF model (quantised)",
         "This version runs .safetensors checkpoints: get the model in that form.",
-        starts(b"GGUF", b"lmgg"),
+        starts(b"GGUF", b"lmgg", b"tjgg", b"fmgg"),
     ),
-    Sign("an HDF5 file", "Get the model as .safetensors.", starts(b"\x89HDF")),
+    Sign("an ONNX model", OTHER_FORM, _is_onnx),
+    Sign("a TensorFlow Lite model", OTHER_FORM, lambda head: head[4:8] == b"TFL3"),
+    Sign("a numpy array", OTHER_FORM, starts(b"\x93NUMPY")),
+    Sign("a program, not a model", DOWNLOAD, starts(b"MZ", b"\x7fELF", b"#!")),
+    Sign("an HDF5 file", OTHER_FORM, starts(b"\x89HDF")),
     Sign(
         "a picture, not a model",
         "To see the recipe inside a picture, run `darkroom info`.",
@@ -78,8 +98,8 @@ SIGNS = (
 )
 
 
-def not_safetensors(path: Path, head: bytes, size: int) -> BadFile:
-    """What a file is whose first bytes are not a safetensors header."""
+def not_a_model(path: Path, head: bytes, size: int) -> BadFile:
+    """What a file is whose first bytes are those of no model."""
     if size == 0:
         return BadFile(f"{path} is empty", hint=DOWNLOAD)
     for sign in SIGNS:
@@ -96,9 +116,33 @@ def truncated(path: Path, missing: int, *, at_least: bool = False) -> BadFile:
     return BadFile(f"{path} is truncated: {how}{missing:,} bytes are missing", hint=DOWNLOAD)
 
 
-def folder(path: Path) -> BadFile:
-    """A folder where a file is needed."""
-    return BadFile(f"{path} is a folder", hint="Name the .safetensors file inside it.")
+def damaged(path: Path, what: str) -> BadFile:
+    """The file is not what was once written."""
+    return BadFile(f"{path} is damaged: {what}", hint=AGAIN)
+
+
+def archive(path: Path, names: Iterable[str]) -> BadFile:
+    """A zip that is no model; what in it may be one."""
+    models = [name for name in names if name.lower().endswith(MODELS)]
+    if not models:
+        return BadFile(f"{path} is a zip archive without a model", hint=ARCHIVE)
+    return BadFile(f"{path} is a zip archive that holds {listed(models)}", hint=ARCHIVE)
+
+
+def folder(path: Path, names: Iterable[str]) -> BadFile:
+    """A folder that is no model of diffusers; what in it may be one."""
+    models = list(names)
+    if not models:
+        return BadFile(f"{path} is a folder without a model", hint="Name a model file.")
+    what = f"{path} is a folder that holds {listed(models)}"
+    return BadFile(what, hint="Name the .safetensors file inside it.")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Some names for a message, and how many more there are."""
+    names = sorted(names)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(shorten(name) for name in names[:SHOWN]) + more
 
 
 def unreadable(path: Path, error: OSError) -> BadFile:

@@ -1,6 +1,9 @@
-"""Open a model file by its content and read its table of tensors; no torch, no tensor data.
+"""Open a model by its content and read its table of tensors; no torch, no tensor data.
 
     read_header(path) -> Header        or BadFile, which says what the file is instead
+
+A file is safetensors or a pickle, whatever its name; a folder is a model of diffusers (`folder`).
+Pickles are read without running anything in them (`pickled`); safetensors files here.
 
 A safetensors file is: the header's length N (8 bytes, little endian), N bytes of JSON (name ->
 dtype, shape, data_offsets), and the data. Everything the JSON claims is checked against the size of
@@ -13,68 +16,49 @@ The file must not be rewritten in place while a model made from it is in use: it
 import json
 import math
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from darkroom.core.errors import BadFile, shorten
 from darkroom.weights import foreign
+from darkroom.weights.folder import read_folder
+from darkroom.weights.foreign import damaged as _damage
+from darkroom.weights.pickled import read_pickled
+from darkroom.weights.table import BITS, MOST_DIMS, Form, Header, TensorInfo, naturals
+
+__all__ = ["BITS", "Form", "Header", "TensorInfo", "read_header"]
 
 MAX_HEADER = 100_000_000  # bytes; SDXL has 0.3 MB
 MAX_MARKS = 4_000_000  # commas and brackets: bounds what parsing can allocate
-MAX_DIMS = 16
 LENGTH = 8  # bytes before the JSON
-
-BITS = {
-    "F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8,
-    "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4, "C64": 64,
-    "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8,
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """Where one tensor lies and what it is."""
-
-    dtype: str  # the format's own name: "F16"
-    shape: tuple[int, ...]
-    start: int  # bytes from the start of the file
-    end: int
-
-    @property
-    def bytes(self) -> int:
-        """Size in the file."""
-        return self.end - self.start
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """The table of tensors of one file, checked."""
-
-    path: Path
-    tensors: Mapping[str, TensorInfo]
-    metadata: Mapping[str, str]
-    size: int  # bytes of the whole file
-
-    def shape(self, name: str) -> tuple[int, ...] | None:
-        """The shape of a tensor, or None where there is none of that name."""
-        info = self.tensors.get(name)
-        return None if info is None else info.shape
 
 
 def read_header(path: str | Path) -> Header:
-    """The header of a safetensors file, whatever its extension; BadFile for all other files."""
+    """The header of a model file or of a folder of diffusers; BadFile for all else."""
     path = Path(path)
     try:
-        size = _regular_size(path)
-        with path.open("rb") as file:
-            raw = _read_json(path, file, size)
+        return read_folder(path, _read_file) if path.is_dir() else _read_file(path)
     except OSError as error:
         raise foreign.unreadable(path, error) from error
-    except ValueError as error:  # a NUL in the name
-        what = f"{shorten(str(path))!r} is not a file name"
-        raise BadFile(what, hint="Check the spelling.") from error
+
+
+def _read_file(path: Path) -> Header:
+    size = _regular_size(path)
+    with path.open("rb") as file:
+        head = file.read(foreign.HEAD)
+        if _is_safetensors(head):
+            return _read_safetensors(path, file, head, size=size)
+    if foreign.is_pickle(head):
+        return read_pickled(path)
+    raise foreign.not_a_model(path, head, size)
+
+
+def _is_safetensors(head: bytes) -> bool:
+    return head[LENGTH : LENGTH + 1] == b"{" and int.from_bytes(head[:LENGTH], "little") < 2**40
+
+
+def _read_safetensors(path: Path, file: BinaryIO, head: bytes, *, size: int) -> Header:
+    raw = _read_json(path, file, head, size=size)
     table = _parse(path, raw)
     metadata = _metadata(path, table.pop("__metadata__", {}))
     data = LENGTH + len(raw)
@@ -85,19 +69,18 @@ def read_header(path: str | Path) -> Header:
 
 
 def _regular_size(path: Path) -> int:
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise foreign.folder(path)
+    try:
+        status = path.stat()
+    except ValueError as error:  # a NUL in the name
+        what = f"{shorten(str(path))!r} is not a file name"
+        raise BadFile(what, hint="Check the spelling.") from error
     if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
         raise BadFile(f"{path} is not a regular file", hint="Name a .safetensors file.")
     return status.st_size
 
 
-def _read_json(path: Path, file: BinaryIO, size: int) -> bytes:
-    head = file.read(foreign.HEAD)
+def _read_json(path: Path, file: BinaryIO, head: bytes, *, size: int) -> bytes:
     length = int.from_bytes(head[:LENGTH], "little")
-    if head[LENGTH : LENGTH + 1] != b"{" or length >= 2**40:
-        raise foreign.not_safetensors(path, head, size)
     if length > MAX_HEADER:
         _damaged(path, f"its header claims {length:,} bytes, more than any model needs")
     if LENGTH + length > size:
@@ -150,17 +133,13 @@ def _tensor(path: Path, name: str, row: object, *, data: int) -> TensorInfo:
     dtype, shape, offsets = row["dtype"], row["shape"], row["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
         _damaged(path, f"its tensor {shorten(name)!r} has the unknown type {shorten(str(dtype))!r}")
-    if not _naturals(shape) or len(shape) > MAX_DIMS:
+    if not naturals(shape) or len(shape) > MOST_DIMS:
         _damaged(path, f"its tensor {shorten(name)!r} has an impossible shape")
-    if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+    if not naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         _damaged(path, f"its tensor {shorten(name)!r} has impossible offsets")
     if math.prod(shape) * BITS[dtype] != 8 * (offsets[1] - offsets[0]):
         _damaged(path, f"the bytes of its tensor {shorten(name)!r} do not match its shape")
     return TensorInfo(dtype, tuple(shape), data + offsets[0], data + offsets[1])
-
-
-def _naturals(value: object) -> bool:
-    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**48 for n in value)
 
 
 def _check_cover(header: Header, *, start: int) -> None:
@@ -176,11 +155,6 @@ def _check_cover(header: Header, *, start: int) -> None:
         raise foreign.truncated(path, at - header.size)
     if at < header.size:
         _damaged(path, f"it is {header.size - at:,} bytes longer than its header says")
-
-
-def _damage(path: Path, what: str) -> BadFile:
-    hint = "Download it again, and compare its hash with the one on its page."
-    return BadFile(f"{path} is damaged: {what}", hint=hint)
 
 
 def _damaged(path: Path, what: str) -> NoReturn:

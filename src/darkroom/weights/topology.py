@@ -1,4 +1,4 @@
-"""The dimensions of the three networks of a checkpoint, as read from tensor shapes; no torch.
+"""The dimensions of the networks of a checkpoint, as read from tensor shapes; no torch.
 
 Two quantities are not in the shapes and follow rules that hold for the real models and for the
 starter: the number of attention heads and the number of norm groups.
@@ -10,6 +10,7 @@ from typing import Literal
 SD1_CONTEXT = 768  # width of the text states in every real SD1.x file
 HEAD_WIDTH = 64
 FACTOR = 8  # pixels per latent pixel, along one side, in every Stable Diffusion
+SD_SCALE, SDXL_SCALE = 0.18215, 0.13025  # of latents; SD1 and SD2 share one VAE
 CLIP_POSITIONS = 77  # tokens that a text encoder reads at a time
 CLIP_VOCABULARY = 49408  # tokens that the tokenizer gives
 
@@ -31,6 +32,7 @@ class UNetDims:
     mid_depth: int
     context: int  # width of the text states
     linear_projection: bool  # SD2, SDXL; SD1 projects with 1x1 convolutions
+    adm: int | None = None  # width of what `label_emb` takes: 2816 in SDXL, 2560 in its refiner
 
     @property
     def heads(self) -> tuple[int, ...]:
@@ -57,7 +59,7 @@ class VaeDims:
     channels: tuple[int, ...]
     layers: int  # resnets per level in the encoder; one more in the decoder
     latent_channels: int
-    scale: float = 0.18215  # latents are multiplied by it before the UNet sees them
+    scale: float = SD_SCALE  # latents are multiplied by it before the UNet sees them
 
     @property
     def groups(self) -> int:
@@ -72,7 +74,7 @@ class VaeDims:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextDims:
-    """CLIPTextModel."""
+    """CLIPTextModel, or with a projection CLIPTextModelWithProjection."""
 
     width: int
     layers: int
@@ -80,6 +82,8 @@ class TextDims:
     positions: int
     vocab: int
     activation: Literal["quick_gelu", "gelu"] = "quick_gelu"  # OpenAI's CLIP; OpenCLIP has gelu
+    projection: int | None = None  # width of the pooled vector; None: it is not used
+    penultimate: bool = False  # the UNet reads the state before the last layer, without final norm
 
     @property
     def heads(self) -> int:

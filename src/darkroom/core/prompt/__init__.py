@@ -18,7 +18,7 @@ from darkroom.core.prompt.comments import without_comments
 from darkroom.core.prompt.composition import Part, parts
 from darkroom.core.prompt.dynamic import Expanded, expand, wildcard_names
 from darkroom.core.prompt.invokeai import from_invokeai
-from darkroom.core.prompt.networks import Network, networks
+from darkroom.core.prompt.networks import Network, Role, Wish, networks, renamed, wishes
 from darkroom.core.prompt.render import render
 from darkroom.core.prompt.schedule import Stage, schedule
 from darkroom.core.prompt.styles import (
@@ -44,9 +44,11 @@ __all__ = [
     "Network",
     "Part",
     "Piece",
+    "Role",
     "Stage",
     "Style",
     "Wildcards",
+    "Wish",
     "apply_styles",
     "attention",
     "comfyui_pieces",
@@ -59,8 +61,10 @@ __all__ = [
     "parts",
     "read_styles",
     "read_styles_file",
+    "renamed",
     "render",
     "schedule",
     "wildcard_names",
+    "wishes",
     "without_comments",
 ]

@@ -23,6 +23,7 @@ _MAX_MODELS = 500
 _JSON = re.compile(r'\s*(?:\{\s*"|\[\s*\{\s*"|[\s{}\[\],:"]*\Z)')
 _JSON_STARTS = ("{", "[", "null", "true", "false", *"-0123456789")
 _NAMED = re.compile(r"(.{1,300}?)(?: \[([0-9a-fA-F]{6,64})\])?")
+_HYPERNET = re.compile(r"([^:<>\n]{1,300}?)(?:\([0-9a-fA-F]{4,64}\))?")
 _NAMED_ROLES = {"Refiner": "refiner", "Hires checkpoint": "hires checkpoint"}
 _FORGE = re.compile(r"f\d+\.\d|neo|.*forge", re.IGNORECASE)
 _FORGE_KEYS = {"Distilled CFG Scale", "Module 1", "Diffusion in Low Bits"}
@@ -64,12 +65,20 @@ def of_infotext(said: Infotext, *, fooocus: bool = False) -> Found:
         said = replace(said, settings={**scheduler, **said.settings})
     return Found(
         source=source,
-        prompt=said.prompt,
+        prompt=said.prompt + _hypernetwork(said.settings),
         negative_prompt=said.negative_prompt,
         settings=said.settings,
         models=tuple(_models(said))[:_MAX_MODELS],
         implied=implied(said.settings, said.prompt, said.negative_prompt),
     )
+
+
+def _hypernetwork(settings: Mapping[str, str]) -> str:
+    """The tag for what A1111 before 1.0 set outside the prompt; empty for nothing."""
+    name = settings.get("Hypernet", "")
+    if not is_model(name) or (found := _HYPERNET.fullmatch(name)) is None:
+        return ""
+    return f"<hypernet:{found[1]}:{settings.get('Hypernet strength', '1.0')}>"
 
 
 def program(said: Infotext) -> Program:

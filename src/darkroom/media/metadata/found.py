@@ -93,7 +93,7 @@ class Found:
             for each in self.models
             if each.role != "checkpoint"
             and each.name not in said
-            and f":{each.name}:" not in self.prompt
+            and not re.search(rf":{re.escape(each.name)}[:>]", self.prompt)
         ]
         return [*unmapped, *rules, *loose, *self.remarks]
 

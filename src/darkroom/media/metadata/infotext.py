@@ -84,14 +84,18 @@ def _of_picture(recipe: Recipe) -> dict[str, Any]:
     """What rows of the table are about and the request does not say, or says of all pictures."""
     version = f"{VERSION} {recipe.versions.get('darkroom', '')}".strip()
     embeddings = (f"{used.name}: {used.sha256[:12]}" for used in recipe.used("embedding"))
+    loras = (f"{used.name}: {used.autov3 or used.sha256[:12]}" for used in recipe.used("lora"))
     values: dict[str, Any] = {
         "seed": recipe.seed,
         "variation_seed": recipe.variation_seed,
+        "lora_hashes": ", ".join(loras) or None,
         "embedding_hashes": ", ".join(embeddings) or None,
         "version": version,
     }
     for used in recipe.used("checkpoint")[:1]:
         values |= {"model_hash": used.sha256[:10], "model_name": used.name}
+    for used in recipe.used("vae")[:1]:
+        values |= {"vae_hash": used.sha256[:10], "vae_name": used.name}
     if recipe.template is not None:
         values["template"] = recipe.template.prompt or None
         values["negative_template"] = recipe.template.negative_prompt or None

@@ -54,6 +54,8 @@ ROWS: tuple[Row, ...] = (
     Row("Size", ("width", "height"), whole, always=True),
     Row("Model hash", ("model_hash",)),
     Row("Model", ("model_name",)),
+    Row("VAE hash", ("vae_hash",)),
+    Row("VAE", ("vae_name",)),
     Row("Variation seed", ("variation_seed",), whole),
     Row("Variation seed strength", ("variation_strength",), float, aliases=("Variation strength",)),
     Row("Seed resize from", ("seed_resize_width", "seed_resize_height"), whole),
@@ -63,6 +65,7 @@ ROWS: tuple[Row, ...] = (
     # A1111 leaves GPU out; ours is always said, for its default is another.
     Row("RNG", ("rng",), str.lower, str.upper, always=True),
     Row("Tiling", ("tiling",), switch),
+    Row("Lora hashes", ("lora_hashes",)),
     Row("TI hashes", ("embedding_hashes",)),
     Row("Emphasis", ("emphasis",)),
     Row("NGMS", ("ngms",), float),
@@ -104,6 +107,7 @@ INFORMATION = frozenset({
     "Time taken", "Init image hash",
     "Metadata scheme", "Original prompt", "Software", "Signature", "Used embeddings", "Backend",
     "Workflow", "Prompt expansion", "Generation time", "Mode", "Style prompt",
+    "VAE", "Hypernet", "Hypernet hash", "Hypernet strength",
     "LoRA networks", "LoRA hashes", "Lora weights", "Scene", "Random device", "Model name",
 })  # fmt: skip
 
@@ -116,7 +120,7 @@ MORE_KEYS = frozenset({
     "Masked area padding", "Token merging ratio", "Token merging ratio hr", "Noise multiplier",
     "Extra noise", "Noise Schedule", "Pad conds", "First pass size", "Distilled CFG Scale",
     "Diffusion in Low Bits", "Module 1", "Module 2", "Module 3", "ControlNet 0", "ControlNet 1",
-    "ADetailer model", "ADetailer confidence", "VAE", "Refiner", "FP8 weight", "KSampler",
+    "ADetailer model", "ADetailer confidence", "Refiner", "FP8 weight", "KSampler",
     "Schedule", "Guidance",
     "CFG end", "Sampler sigma", "Sampler spacing", "Sharpness", "ADM Guidance", "Performance",
     "Downcast alphas_cumprod", "Refiner switch by sampling steps", "Image CFG scale", "Network",

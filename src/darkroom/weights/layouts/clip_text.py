@@ -1,15 +1,20 @@
-"""CLIP text encoder: LDM files store transformers' names under a prefix.
+"""CLIP text encoder under transformers' names, which most files have; ours are the same.
 
-transformers >= 5.6 dropped `text_model.` from CLIPTextModel's own names; files have it, except
-very old ones, which are the second prefix.
+transformers >= 5.6 dropped `text_model.` from CLIPTextModel's own names. So files have it or not:
+very old single files and very new diffusers folders do not, all the others do. The projection of
+CLIPTextModelWithProjection lies beside `text_model.`, never in it.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from darkroom.weights.layouts.entry import Entry, layer, same
 from darkroom.weights.topology import TextDims
 
+INNER = "text_model."
 PREFIXES = ("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer.")
+MARK = "embeddings.position_embedding.weight"
+PROJECTION = "text_projection.weight"
 
 
 def clip_text(dims: TextDims) -> Iterator[Entry]:
@@ -26,6 +31,15 @@ def clip_text(dims: TextDims) -> Iterator[Entry]:
         yield from _same_layer(f"{block}.mlp.fc1", dims.intermediate, dims.width)
         yield from _same_layer(f"{block}.mlp.fc2", dims.width, dims.intermediate)
     yield from _same_layer("final_layer_norm", dims.width)
+    if dims.projection:
+        yield same(PROJECTION, PROJECTION, dims.projection, dims.width)
+
+
+def with_inner(dims: TextDims) -> Iterator[Entry]:
+    """The same with `text_model.` before all names in the file but the projection's."""
+    for entry in clip_text(dims):
+        outer = entry.source == PROJECTION
+        yield entry if outer else replace(entry, source=INNER + entry.source)
 
 
 def _same_layer(name: str, *weight: int) -> Iterator[Entry]:

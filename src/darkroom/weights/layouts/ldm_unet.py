@@ -12,6 +12,7 @@ from darkroom.weights.layouts.entry import Entry, layer, same, under
 from darkroom.weights.topology import UNetDims
 
 PREFIX = "model.diffusion_model."
+MARK = "input_blocks.0.0.weight"
 
 RESNET = {  # LDM name -> diffusers name
     "in_layers.0": "norm1",
@@ -28,6 +29,10 @@ def unet(dims: UNetDims) -> Iterator[Entry]:
     base, last = dims.channels[0], len(dims.channels) - 1
     yield from layer("time_embed.0", "time_embedding.linear_1", dims.time_width, base)
     yield from layer("time_embed.2", "time_embedding.linear_2", dims.time_width, dims.time_width)
+    if dims.adm:
+        time = dims.time_width
+        yield from layer("label_emb.0.0", "add_embedding.linear_1", time, dims.adm)
+        yield from layer("label_emb.0.2", "add_embedding.linear_2", time, time)
     yield from layer("input_blocks.0.0", "conv_in", base, dims.in_channels, 3, 3)
     yield from layer("out.0", "conv_norm_out", base)
     yield from layer("out.2", "conv_out", dims.out_channels, base, 3, 3)

@@ -5,11 +5,13 @@ directions; and LDM stores the attention's linear layers as 1x1 convolutions.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from darkroom.weights.layouts.entry import Entry, layer, squeezed
+from darkroom.weights.layouts.entry import Entry, layer, native, squeezed
 from darkroom.weights.topology import VaeDims
 
 PREFIX = "first_stage_model."
+MARK = "decoder.conv_in.weight"  # in LDM's names and in diffusers'
 PIXELS = 3
 
 ATTENTION = {  # LDM name -> diffusers name
@@ -17,6 +19,12 @@ ATTENTION = {  # LDM name -> diffusers name
     "k": "to_k",
     "v": "to_v",
     "proj_out": "to_out.0",
+}
+OLD_ATTENTION = {  # diffusers' own names until 2023 -> its names since
+    "query": "to_q",
+    "key": "to_k",
+    "value": "to_v",
+    "proj_attn": "to_out.0",
 }
 
 
@@ -37,6 +45,15 @@ def vae(dims: VaeDims) -> Iterator[Entry]:
         yield from _decoder_level(dims, level)
     yield from _middle("encoder", low)
     yield from _middle("decoder", low)
+
+
+def old_vae(dims: VaeDims) -> Iterator[Entry]:
+    """Every tensor of the VAE as diffusers named it until 2023."""
+    olds = {f".attentions.0.{new}.": f".attentions.0.{old}." for old, new in OLD_ATTENTION.items()}
+    for entry in native(vae(dims)):
+        found = next((new for new in olds if new in entry.target), None)
+        old = entry.target.replace(found, olds[found]) if found else entry.target
+        yield replace(entry, source=old)
 
 
 def _encoder_level(dims: VaeDims, level: int) -> Iterator[Entry]:

@@ -1,0 +1,69 @@
+"""`darkroom models list`: the models here, by kind."""
+
+import sys
+import time
+from dataclasses import replace
+
+import click
+
+from darkroom.cli.boundary import Reply
+from darkroom.cli.models.asked import View, with_library, with_view
+from darkroom.cli.models.words import record, show_page
+from darkroom.core.errors import printable, shorten
+from darkroom.library.listing import Wanted
+from darkroom.library.models import Library
+
+PATIENCE_S = 1.0  # before progress is told
+
+
+@click.command("list")
+@click.option("--problems", is_flag=True, help="Only models with something against them.")
+@click.option("--hash", "hashed", is_flag=True, help="Hash the files that never were, first.")
+@with_library
+@with_view
+def list_models(
+    reply: Reply, library: Library, *, view: View, problems: bool, hashed: bool
+) -> None:
+    """List the models on this machine.
+
+    What a file is, is read from its content. A file that is new is looked at once.
+    """
+    wanted = replace(view.wanted, problems=problems)
+    learn(library, reply)
+    if hashed:
+        hash_all(library, wanted, reply)
+    show(reply, library, replace(view, wanted=wanted))
+
+
+def show(reply: Reply, library: Library, view: View) -> None:
+    """Print a page of the models that are wanted."""
+    page = library.page(view.wanted, first=view.first, most=view.most)
+    if reply.as_json:
+        reply.json([record(item) for item in page.items])
+    elif page.items:
+        show_page(page, first=view.first)
+    else:
+        click.echo("No model is like that.")
+
+
+def learn(library: Library, reply: Reply) -> None:
+    """Learn about new files, and say how far it is when it takes a while."""
+    next_word = time.monotonic() + PATIENCE_S
+    for done, total in library.learn():
+        if time.monotonic() > next_word:
+            next_word += PATIENCE_S
+            _progress(reply, f"looking at new files: {done:,} of {total:,}")
+    _progress(reply, "")
+
+
+def hash_all(library: Library, wanted: Wanted, reply: Reply) -> None:
+    """Hash the files that never were."""
+    for found, left in library.hash_all(wanted):
+        _progress(reply, f"hashing, {left:,} to go: {shorten(found.name, 40)}")
+    _progress(reply, "")
+
+
+def _progress(reply: Reply, text: str) -> None:
+    """One line that is written over, on a terminal only."""
+    if not reply.as_json and sys.stderr is not None and sys.stderr.isatty():
+        click.echo(f"\r\x1b[K{printable(text)}", err=True, nl=False)
