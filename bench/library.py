@@ -4,8 +4,8 @@
 
 Makes that many small LoRAs of SD1's names (12 tensors, a sparse file each) in folders of 200, in a
 temporary folder, and measures: the first look at all of them, the first page of a listing in a new
-process's library, a lookup by name, a search, and how long a file that is added or removed takes to
-show. Nothing is kept.
+process's library, a lookup by name, a search, and how long a file that is added, written over or
+removed takes to show. Nothing is kept.
 """
 
 import argparse
@@ -61,6 +61,8 @@ def measure(place: Path, files: int) -> None:
     added = top / "set 0" / "added.safetensors"
     make(added, 0)
     say("after a file was added", first_page)
+    make(added, 1)
+    say("after it was written over", first_page)
     added.unlink()
     say("after it was removed", first_page)
 
@@ -69,7 +71,7 @@ def say(what: str, action: Callable[[], object]) -> None:
     """Time `action` once."""
     start = time.perf_counter()
     result = action()
-    print(f"{what:24} {(time.perf_counter() - start) * 1000:9.1f} ms   {result}")
+    print(f"{what:26} {(time.perf_counter() - start) * 1000:9.1f} ms   {result}")
 
 
 def make(path: Path, number: int) -> None:

@@ -86,6 +86,22 @@ def test_a_model_folder_that_is_not_there_is_seen(doctor, call, starter, tmp_pat
     assert "there is no such folder" in call("models").stdout
 
 
+def test_of_many_unusable_files_five_are_named(doctor, starter, tmp_path, monkeypatch):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(20):
+        (folder / f"{number:02}.safetensors").write_text("<html>gone</html>")
+    gone = str(tmp_path / "nowhere")
+    monkeypatch.setenv("DARKROOM_MODELS_DIRS", os.pathsep.join((str(folder), gone)))
+    rows, status = doctor("--device", "cpu")
+    named = [row["text"] for row in rows if " cannot be used: " in row["text"]]
+    assert len(named) == 5
+    assert gone in named[0]  # a whole folder weighs more than a file
+    (more,) = [row for row in rows if row["text"] == "16 more cannot be used"]
+    assert "--problems" in more["hint"]
+    assert status == 0
+
+
 def test_what_may_not_be_read_is_a_row(doctor, starter, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, os.strerror(13), "/unfinished")

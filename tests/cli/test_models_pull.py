@@ -44,7 +44,8 @@ def test_a_model_is_pulled_into_the_library(call, server, tmp_path):
     path = tmp_path / "data" / "models" / "loras" / "ink.safetensors"
     assert path.read_bytes() == LORA
     assert str(path) in ran.stdout and "<lora:ink:1>" in ran.stdout
-    assert "ink" in call("models", "list").stdout
+    (listed,) = json.loads(call("models", "list", "--kind", "lora", "--json").stdout)
+    assert (listed["name"], listed["sha256"]) == ("ink", SHA256)  # not hashed again
     assert "Here already" in call("models", "pull", "me/ink").stdout
 
 

@@ -47,6 +47,15 @@ def test_a_pipe_gets_the_path_as_it_is_and_a_file_gets_plain_lines(monkeypatch):
     assert err.getvalue() == f"Note: {NOTE}\nSaved {SAFE}  seed 7\n"
 
 
+def test_what_the_model_recommends_is_said(monkeypatch):
+    err = Stream(False)
+    monkeypatch.setattr(sys, "stderr", err)
+    values = {"steps": 4, "cfg_scale": 1.0, "sampler": "LCM"}
+    told = {"images": 1, "steps": 4, "model": "tiny", "recommended": values}
+    follow([Event("started", told)], Reply())
+    assert err.getvalue() == "steps 4, cfg_scale 1, sampler LCM: as the model recommends\n"
+
+
 def test_a_pipe_gets_the_path_while_a_bar_is_shown(monkeypatch):
     out, err = Stream(False), Stream(True)
     show(monkeypatch, out, err)

@@ -8,6 +8,7 @@ from darkroom.core.errors import (
     nearest,
     printable,
     shorten,
+    suggested,
 )
 
 
@@ -22,6 +23,16 @@ def test_nearest_ignores_case_and_gives_the_spelling_that_is_known():
         "DPM++ 2M Karras"
     )
     assert nearest("zzz", ["Euler"]) == []
+
+
+def test_what_a_name_begins_goes_first_and_folders_do_not_count():
+    names = ["real768", "dreamy", "styles/watercolour", "styles/ink", "Ink"]
+    assert suggested("drea", names)[0] == "dreamy"
+    assert suggested("watercolor", names) == ["styles/watercolour"]
+    assert suggested("Water", names)[0] == "styles/watercolour"
+    assert suggested("styles/inc", names)[0] == "styles/ink"
+    assert suggested("zzz", names) == []
+    assert "'dreamy'" in UnknownName("model", "drea", names).hint
 
 
 def test_shorten_keeps_short_text():

@@ -45,6 +45,29 @@ def test_folders_in_the_environment_are_separated_as_in_path(tmp_path):
     assert found.models_dirs == (Path("/a"), Path("/b"))
 
 
+def test_several_folders_in_one_flag_are_separated_as_in_path(tmp_path):
+    (tmp_path / "a").mkdir()
+    here, gone = str(tmp_path / "a"), str(tmp_path / "b")
+
+    def folders(*given):
+        flags = {"models_dirs": given, "data_dir": str(tmp_path)}
+        return [str(path) for path in Configured.load({}, flags).values.models_dirs]
+
+    both = os.pathsep.join((here, gone))
+    assert folders(both) == [here, gone]
+    assert folders(here, both) == [here, here, gone]
+    assert folders(os.pathsep.join((gone, gone))) == [os.pathsep.join((gone, gone))]
+    assert folders(Path(here)) == [here]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a colon is in no name there")
+def test_a_folder_with_the_separator_in_its_name_stays_whole(tmp_path):
+    odd = tmp_path / f"a{os.pathsep}b"
+    odd.mkdir()
+    found = Configured.load({}, {"models_dirs": (str(odd),), "data_dir": str(tmp_path)})
+    assert found.values.models_dirs == (odd,)
+
+
 def test_a_bad_value_names_its_source():
     with pytest.raises(BadRequest, match=r"threads \(from the environment\).*'many'"):
         Configured.load({"DARKROOM_THREADS": "many"})

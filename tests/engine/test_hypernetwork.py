@@ -6,7 +6,7 @@ from diffusers import UNet2DConditionModel
 from torch.nn import functional
 
 from darkroom.core.errors import BadFile
-from darkroom.engine.hypernetwork import attached, check_fit, contexts_of
+from darkroom.engine.hypernetwork import attached, contexts_of
 from darkroom.weights.hypernetwork import ACTIVATIONS, Hypernetwork, Layer
 
 TEXT = 24
@@ -150,35 +150,6 @@ def test_a_half_precision_unet_stays_in_half_precision(unet):
     unet.to(torch.float32)
     assert half.dtype == torch.bfloat16
     assert (half - full).abs().max() < 0.1 * full.abs().max()
-
-
-# ---- what fits --------------------------------------------------------------------------------------
-
-
-def contexts(*widths):
-    return {width: [] for width in widths}
-
-
-SD1, SDXL = contexts(768, 320, 640, 1280), contexts(2048, 640, 1280)
-
-
-@pytest.mark.parametrize(
-    "widths, model",
-    [((768, 320, 640, 1280), SD1), ((768,), SD1), ((768, 1024), SD1), ((320,), SD1),
-     ((2048, 640), SDXL), ((640, 1280), SDXL)],
-)  # fmt: skip
-def test_a_network_of_the_same_family_fits(widths, model):
-    check_fit(network(*widths, scale=0), model)
-
-
-@pytest.mark.parametrize(
-    "widths, model, told",
-    [((768, 320, 640, 1280), SDXL, "768"), ((2048,), SD1, "2048"), ((768, 1024), SDXL, "768 or 1024"),
-     ((320, 640), SDXL, "320")],
-)  # fmt: skip
-def test_a_network_of_another_family_is_refused(widths, model, told):
-    with pytest.raises(BadFile, match=f"'n1' is for contexts {told} wide"):
-        check_fit(network(*widths, scale=0), model)
 
 
 def test_of_several_none_is_attached_if_one_does_not_fit(unet):

@@ -184,6 +184,15 @@ def test_more_words_are_read_once(shelf):
     assert more.words(["x"], (L,), print)[0] is more.words(["x x"], (L,), print)[0]
 
 
+def test_the_same_more_words_are_the_same_another_time(shelf):
+    """A LoRA with a word comes and goes with every job; its prompts are encoded once."""
+    made = shelf(easy={"emb_params": LOW})
+    first, _ = made.with_extra({"x": (LOW,)}).words(["x easy"], (L,), print)
+    again, _ = made.with_extra({"x": (LOW.clone(),)}).words(["x easy"], (L,), print)
+    other, _ = made.with_extra({"x": (LOW + 1,)}).words(["x easy"], (L,), print)
+    assert first is again is not other
+
+
 def test_a_shelf_without_words_is_false(shelf):
     assert not shelf()
     assert shelf(a={"emb_params": LOW}) and shelf().with_extra({"x": (LOW,)})

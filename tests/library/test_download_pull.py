@@ -15,7 +15,10 @@ import pytest
 from darkroom.core.errors import BadFile, BadRequest, DownloadError, OutputError, UnknownName
 from darkroom.core.model import Kind
 from darkroom.library import download
+from darkroom.library.catalogue import Catalogue
 from darkroom.library.download import Choice, Notice, Progress, Pulled, Puller, Sites
+from darkroom.library.hashes import hashes_of
+from darkroom.library.index import Index
 from library.serving import File, model, serving
 
 LORA, FLUX, ODD = model("lora"), model("flux"), model("odd")
@@ -47,7 +50,9 @@ class Pull:
         self.server, self.folder = server, folder
         hub, civitai = server.url("", "hub.test"), server.url("", "civitai.test")
         sites = Sites(hub=hub, civitai=civitai, tokens={hub: "hf_secret", civitai: "c_secret"})
-        self.puller = Puller(server.web(tokens=sites.tokens), sites, folder)
+        self.catalogue = Catalogue(tuple, Index(folder.parent / "library.sqlite"))
+        web = server.web(tokens=sites.tokens)
+        self.puller = Puller(web, sites, folder, catalogue=self.catalogue)
         self.notes = []
 
     def plan(self, source, **choice):
@@ -508,6 +513,43 @@ def test_the_same_file_is_here_already(pull, server):
     assert pull("me/ink").already
 
 
+def test_what_is_here_is_not_fetched_again(pull, server):
+    pull.repo("me/ink", {"ink.safetensors": LORA})
+    pull("me/ink")
+    asked = len(server.asked)
+    again = pull("me/ink")  # the page does not say what kind it is
+    assert again.already and again.path == pull.folder / "loras" / "ink.safetensors"
+    assert not [path for _, path, _ in server.asked[asked:] if "resolve" in path or "cdn" in path]
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"ETag": "", "Last-Modified": "Mon, 01 Jan 2024 00:00:00"}]
+)
+def test_a_link_that_was_pulled_is_here_already_unless_it_changed(pull, server, headers):
+    data = model("lora", 20_000_000)
+    server.files["/x.safetensors"] = File(data, headers=headers)
+    address = server.url("/x.safetensors")
+    first = pull(address)
+    again = pull(address)
+    assert again.already and (again.path, again.sha256) == (first.path, first.sha256)
+    assert pull.files() == ["loras/x.safetensors"]
+    server.files["/x.safetensors"] = File(data, etag='"two"', headers={"Last-Modified": "Tue"})
+    with pytest.raises(BadRequest, match="is there already"):
+        pull(address)
+    first.path.unlink()
+    assert not pull(address).already
+
+
+def test_a_pull_that_goes_on_is_hashed_as_a_whole(pull, server, monkeypatch):
+    data = model("lora", 3_000_000)
+    server.files["/x.safetensors"] = File(data, drops=[5, 1_500_000])
+    found = pull(server.url("/x.safetensors"))
+    expected = hashes_of(found.path)
+    monkeypatch.setattr(hashlib, "file_digest", None)  # so nothing is read again
+    assert pull.catalogue.hashes(found.path) == expected
+    assert expected.autov3 != expected.sha256[:12] and expected.legacy != "e3b0c442"
+
+
 def test_a_hash_of_the_user_is_held_to(pull, server):
     server.files["/x.safetensors"] = File(LORA)
     with pytest.raises(DownloadError, match="sha256"):
@@ -557,9 +599,14 @@ STOPPED = """
 import sys
 from pathlib import Path
 from darkroom.library import download
+from darkroom.library.catalogue import Catalogue
 from darkroom.library.download import Choice, Guard, Puller, Sites, Web
+from darkroom.library.index import Index
 from library.serving import resolve
-puller = Puller(Web(Guard(("127.0.0.1/32",), resolve)), Sites(), Path(sys.argv[2]))
+folder = Path(sys.argv[2])
+catalogue = Catalogue(tuple, Index(folder.parent / "library.sqlite"))
+web = Web(Guard(("127.0.0.1/32",), resolve))
+puller = Puller(web, Sites(), folder, catalogue=catalogue)
 for _ in puller.pull(puller.plan(sys.argv[1], Choice())):
     print("came", flush=True)
 """

@@ -79,6 +79,26 @@ def test_extra_model_paths(tmp_path):
     assert installed([top / "extra_model_paths.yaml"]).models == found.models[1:]
 
 
+def test_the_example_of_comfyui_without_its_comment_signs(tmp_path):
+    folders(tmp_path, "models/clip", "nodes #1")
+    path = tmp_path / "extra_model_paths.yaml"
+    path.write_text(
+        "comfyui:\n"
+        "     base_path: .\n"
+        "     # You can use is_default to mark that these folders should be listed first\n"
+        "     is_default: true\n"
+        "     checkpoints: models/checkpoints/\n"
+        "     text_encoders: |\n"
+        "          models/text_encoders/\n"
+        "          models/clip/  # legacy location still supported\n"
+        "     loras: nodes #1\n"
+        "     vae: |\n"
+        "          nodes #1\n"
+    )
+    names = ("models/checkpoints", "models/text_encoders", "models/clip", "nodes", "nodes #1")
+    assert installed([path]).models == tuple(tmp_path / name for name in names)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

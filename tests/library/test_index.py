@@ -4,14 +4,15 @@ import os
 import shutil
 import sqlite3
 import sys
+from contextlib import closing
 
 import pytest
 
-from darkroom.core.errors import UnknownName
+from darkroom.core.errors import BadFile, UnknownName
 from darkroom.core.model import Kind
-from darkroom.library import catalogue
+from darkroom.library import catalogue, index
 from darkroom.library.facts import Facts
-from darkroom.library.hashes import hashes_of
+from darkroom.library.hashes import Hashes, hashes_of
 from darkroom.library.index import Index
 from darkroom.library.listing import Wanted
 from darkroom.library.models import Library
@@ -87,14 +88,29 @@ def test_a_lora_is_found_by_every_name_of_it(models, library_of):
     with pytest.raises(UnknownName) as caught:
         library.find_of(Kind.LORA, "inc")
     assert caught.value.nearest == ["ink"]
-    with pytest.raises(UnknownName):
+    with pytest.raises(BadFile, match="is a LoRA for SD1, not of the kind vae"):
         library.find_of(Kind.VAE, "ink")
 
 
 def test_the_old_hash_finds_a_file_too(tmp_path, lora, library_of):
-    path = lora(tmp_path / "m" / "big.safetensors")
-    assert hashes_of(path).legacy == "e3b0c442"  # of nothing: the file is too short
-    assert library_of(tmp_path / "m").find_of(Kind.LORA, "e3b0c442").path == str(path)
+    path = lora(tmp_path / "m" / "big.safetensors", {"notes": "x" * (1 << 20)})
+    legacy = hashes_of(path).legacy
+    assert library_of(tmp_path / "m").find_of(Kind.LORA, legacy).path == str(path)
+
+
+def test_the_old_hash_of_short_files_is_none(tmp_path, lora, library_of):
+    """It is that of nothing, for all of them."""
+    path = lora(tmp_path / "m" / "small.safetensors")
+    assert hashes_of(path).legacy == ""
+    with pytest.raises(UnknownName):
+        library_of(tmp_path / "m").find_of(Kind.LORA, "e3b0c442")
+
+
+def test_old_hashes_of_nothing_are_forgotten(tmp_path):
+    Index(tmp_path / "book").keep_hashes("/m", 1, 2, hashes=Hashes("a" * 64, "b" * 12, "e3b0c442"))
+    with closing(sqlite3.connect(tmp_path / "book")) as db:
+        db.execute(f"pragma user_version = {len(index.MIGRATIONS) - 1}")
+    assert Index(tmp_path / "book").hashes("/m", 1, 2) == Hashes("a" * 64, "b" * 12, "")
 
 
 def test_a_diffusers_folder_is_one_model(tmp_path, library_of):
@@ -232,3 +248,51 @@ def test_facts_survive_the_index():
     assert Facts.of_json('{"new": 1}') is None
     assert Facts.of_json('{"kind": "spoon"}') is None
     assert Facts.of_json("[]") is None
+
+
+def test_a_file_that_was_still_being_copied_shows_when_it_is_whole(models, library_of, lora):
+    path = models / "set" / "slow.safetensors"
+    whole = lora(path, {"ss_output_name": "slow hand"}).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    library = library_of(models)
+    assert "set/slow" not in names(library, kind=Kind.LORA)
+    path.write_bytes(whole)  # the folder's own time stays
+    assert "set/slow" in names(library, kind=Kind.LORA)
+    assert library.find_of(Kind.LORA, "slow hand").path == str(path)
+
+
+def test_notes_that_come_later_are_searched(models, library_of):
+    library = library_of(models)
+    assert names(library, words=("zebra",)) == []
+    note = models / "ink.json"
+    note.write_text('{"activation text": "zebra"}')
+    assert names(library, words=("zebra",)) == ["ink"]
+    note.write_text('{"activation text": "a gnu"}')
+    assert names(library, words=("gnu",)) == ["ink"]
+    note.unlink()
+    assert names(library, words=("gnu",)) == []
+
+
+def test_what_another_version_learnt_is_learnt_anew(models, library_of, monkeypatch):
+    library_of(models).list()
+    assert list(library_of(models).learn()) == []
+    monkeypatch.setattr(catalogue, "_LEARNT_BY", "later")
+    assert list(library_of(models).learn())[-1] == (4, 4)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and devices are no files there")
+@pytest.mark.timeout(20)
+def test_what_never_ends_is_never_opened(models, library_of):
+    for name in ("pipe.safetensors", "ink.json", "ink.yaml", "paths.yaml"):
+        os.mkfifo(models / name)
+    (models / "endless.ckpt").symlink_to("/dev/zero")
+    library = library_of(models, models / "paths.yaml")
+    found = {each.name: each for each in library.list()}
+    for name in ("pipe", "endless"):
+        assert "not a regular file" in found[name].problem
+        with pytest.raises(BadFile, match="not a regular file"):
+            library.hash_anew(found[name])
+    assert "ink.json beside it cannot be read" in found["ink"].facts.problems[0]
+    assert "not a regular file" in found[str(models / "paths.yaml")].problem
+    with pytest.raises(UnknownName):
+        library.find_of(Kind.LORA, "0123abcd")  # the old hash asks every file

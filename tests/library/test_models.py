@@ -13,6 +13,7 @@ from darkroom.core.settings import Configured
 from darkroom.library import catalogue, models
 from darkroom.library.catalogue import Catalogue
 from darkroom.library.index import Index
+from darkroom.library.listing import Wanted, family_of
 from darkroom.library.models import Library
 from tiny import tiny_checkpoint, tiny_layout, write_tensors
 
@@ -311,3 +312,122 @@ def test_a_start_looks_at_one_file_only(library, folder, monkeypatch):
     assert looked == ["base"]
     library.find("starter")
     assert looked == ["base", "starter"]
+
+
+def bare_checkpoint(path):
+    """A checkpoint without a VAE."""
+    rows = [row for part, some in tiny_layout().items() if part != "vae" for row in some]
+    return write_tensors(path, {row.source: np.ones(row.stored, np.float16) for row in rows})
+
+
+def test_a_checkpoint_without_a_vae_has_one_beside_it(library, folder):
+    bare_checkpoint(folder / "models" / "bare.safetensors")
+    (remark,) = library.look_up("bare").facts.problems
+    assert "It has no VAE" in remark
+    path = tiny_vae(folder / "models" / "bare.vae.safetensors")
+    found = library.look_up("bare").facts
+    assert found.problems == () and found.sidecars == ("bare.vae.safetensors",)
+    assert "bare" not in [each.name for each in library.list(Wanted(problems=True))]
+    assert library.look_up("bare.vae").facts.sidecars == ()
+    path.unlink()
+    assert library.look_up("bare").facts.problems == (remark,)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ink [885f6d3daf]",
+        "ink.safetensors [885f6d3daf]",
+        "anime/ink.safetensors [885F6D3DAF]",
+        "anime\\ink.safetensors [885f6d3d]",
+        "Stable-diffusion/ink.safetensors",
+        "models/Stable-diffusion/anime/ink.safetensors",
+        "checkpoints\\anime\\ink.safetensors",
+        "Stable-diffusion/ink [885f6d3daf]",
+    ],
+)
+def test_a_name_as_other_programs_write_it(library, folder, name):
+    path = folder / "models" / "anime" / "ink.safetensors"
+    assert library.find(name).path == str(path)
+    assert library.look_up(name).path == path
+
+
+def test_the_extension_in_a_title_counts(library, folder):
+    (folder / "models" / "base.ckpt").write_bytes(b"\x80\x02}q\x00.")
+    assert library.look_up("base.ckpt [885f6d3daf]").path.suffix == ".ckpt"
+
+
+def test_the_hash_in_a_title_finds_what_was_renamed(library):
+    sha256 = library.find("base").sha256
+    assert library.find(f"old name.safetensors [{sha256[:10]}]").name == "base"
+    with pytest.raises(UnknownName):
+        library.find("old name [0123456789]")
+
+
+def test_a_folder_of_a_kind_in_a_name_is_no_folder_that_is_there(library, lora, folder):
+    path = lora(folder / "models" / "Lora" / "sub" / "pen.safetensors")
+    assert library.find_of(Kind.LORA, "Lora/sub/pen").path == str(path)
+    with pytest.raises(UnknownName):
+        library.find_of(Kind.LORA, "other/pen")
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_no_model(library, folder, name, monkeypatch):
+    monkeypatch.chdir(folder / "models")
+    for look in (library.find, library.look_up, library.locate):
+        with pytest.raises(BadRequest, match="name of a model is missing"):
+            look(name)
+    with pytest.raises(BadRequest):
+        library.find_of(Kind.VAE, name)
+
+
+def test_a_folder_that_is_no_model_is_not_read(library, folder):
+    with pytest.raises(BadFile, match="a folder without a model"):
+        library.look_up(str(folder))
+
+
+def test_an_unknown_name_tells_of_folders_that_were_not_looked_into(folder):
+    library = Library((folder / "nowhere",), Index(folder / "book"))
+    with pytest.raises(UnknownName) as caught:
+        library.find("dreamy")
+    assert f"{folder / 'nowhere'} was not looked into" in caught.value.hint
+    assert library.page(Wanted(kind=Kind.LORA)).missed == tuple(library.folder_problems())
+
+
+@pytest.mark.parametrize(
+    ("word", "family"),
+    [
+        ("SD1", "SD1"), ("sd 1.5", "SD1"), ("Stable Diffusion v1-5", "SD1"), ("1.5", "SD1"),
+        ("sd2.1", "SD2"), ("XL", "SDXL"), ("SDXL 1.0", "SDXL"), ("stable-diffusion-xl", "SDXL"),
+        ("sdxl refiner", "SDXL refiner"), ("SD 3.5", "SD3"), ("Flux.1", "Flux"), ("other", "other"),
+    ],
+)  # fmt: skip
+def test_families_by_many_names(word, family):
+    assert family_of(word) == family
+
+
+@pytest.mark.parametrize("word", ["banana", "sd", "3", "-"])
+def test_no_family(word):
+    with pytest.raises(UnknownName, match="family") as caught:
+        family_of(word)
+    assert "SDXL refiner" in caught.value.hint
+
+
+def test_what_may_be_for_two_families_is_listed_with_both(library, folder):
+    layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_k"
+    tensors = {
+        f"{layer}.lora_down.weight": np.zeros((4, 320), np.float16),
+        f"{layer}.lora_up.weight": np.zeros((320, 4), np.float16),
+    }
+    write_tensors(folder / "models" / "either.safetensors", tensors)
+    for arch in ("SD1", "SD2"):
+        assert "either" in [each.name for each in library.list(Wanted(arch=arch))]
+    assert "either" not in [each.name for each in library.list(Wanted(arch="SDXL"))]
+
+
+def test_triggers_are_said_once(library, lora, folder):
+    path = lora(folder / "models" / "wc.safetensors", {"trigger_words": "wcstyle"})
+    note = {"activation text": "wcstyle, soft", "notes": "of a zebra"}
+    path.with_suffix(".json").write_text(json.dumps(note))
+    assert library.look_up("wc").facts.triggers == ("wcstyle, soft",)
+    assert [each.name for each in library.list(Wanted(words=("zebra",)))] == ["wc"]

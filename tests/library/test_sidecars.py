@@ -21,6 +21,7 @@ def test_civitai_a1111_and_pictures(tmp_path):
     }
     (tmp_path / "foo.civitai.info").write_text(json.dumps(info))
     mine = {"activation text": "my ink", "preferred weight": 0.7, "notes": "n", "sd version": "SD1"}
+    mine["negative text"] = "photo"
     (tmp_path / "foo.json").write_text(json.dumps(mine))
     (tmp_path / "foo.preview.png").touch()
     (tmp_path / "foobar.json").write_text("{")
@@ -29,6 +30,7 @@ def test_civitai_a1111_and_pictures(tmp_path):
     assert found.description == "Best at 0.7 & below"
     assert found.triggers == ("my ink", "inkstyle", "line art")
     assert (found.base_model, found.weight, found.notes) == ("SD1", 0.7, "n")
+    assert found.negative == "photo"
     assert found.claimed == ("ab" * 32, "0123456789ab")
     assert found.preview == str(tmp_path / "foo.preview.png")
     assert found.problems == ()

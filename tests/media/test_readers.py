@@ -183,6 +183,18 @@ def test_models_of_an_infotext():
     ]
 
 
+def test_embeddings_of_a_time_before_hashes_and_whether_a_prompt_names_them():
+    read = found({
+        "parameters": "a fox, Easy\nNegative prompt: bad_prompt\nSteps: 20, Sampler: Euler a,"
+        " CFG scale: 7, Seed: 1, Size: 64x64\nUsed embeddings: easy [afea], bad_prompt [1234],"
+        " gone [00ff]"
+    })  # fmt: skip
+    assert models(read) == [
+        ("embedding", name, None, None) for name in ("easy", "bad_prompt", "gone")
+    ]
+    assert [text for text in read.left_out if "embedding" in text] == ["embedding 'gone'"]
+
+
 def test_civitais_generator():
     resources = [
         {"type": "checkpoint", "modelVersionId": 1, "modelName": "Pony", "modelVersionName": "v6"},
@@ -279,6 +291,7 @@ def test_invokeai_5_and_its_graph():
         ("checkpoint", "juggernaut", "ab12cd34ef", None),
         ("lora", "grain", "99aa88", 0.75),
     ]
+    assert [model.digest for model in read.models] == [None, None]  # no file here has such hashes
     assert (read.fields()["sampler"], read.fields()["scheduler"]) == ("DPM++ 2M", "Karras")
     assert "control layers" in read.left_out
     sparse = {k: v for k, v in metadata.items() if k not in ("positive_prompt", "seed")}

@@ -1,5 +1,6 @@
 """Prompts that ask for hypernetworks: what they change, what they leave, what recipes say."""
 
+import re
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from darkroom.jobs.worker import Worker
 from darkroom.media.metadata import read_recipe
 
 TEXT = 64  # width of the tiny model's text
-REAL = 320  # a width by which real files are known for what they are
+REAL = 320  # a width that the tiny model lacks
 HIDDEN = 8
 
 
@@ -37,6 +38,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bends")
     write(folder / "bend.pt", TEXT, 32, REAL)
     write(folder / "other.pt", TEXT, REAL, seed=1)
+    write(folder / "small.pt", TEXT, seed=2)
     write(folder / "foreign.pt", 2048)
     return folder
 
@@ -73,6 +75,14 @@ def test_a_tag_bends_this_picture_and_no_other(run, files):
     assert same(before, run("an apple"))
     (used,) = bent[1].used("hypernetwork")
     assert used.sha256 == sha256((files / "bend.pt").read_bytes()).hexdigest()
+
+
+def test_one_for_a_small_model_alone_works_and_the_start_says_its_reach(run, worker, ask, tmp_path):
+    assert not same(run("an apple"), run("an apple <hypernet:small:0.8>"))
+    request = ask(prompt="an apple <hypernet:small:0.8>")
+    (started, *_) = worker.run(request, output=tmp_path / "out")
+    (text,) = started.data["networks"]
+    assert re.fullmatch(r"<hypernet:small> [1-9]\d* attentions", text)
 
 
 def test_strength_zero_is_not_there(run):

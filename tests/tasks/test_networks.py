@@ -1,5 +1,6 @@
 """LoRAs and VAEs in pictures: what tags do, what is refused, and what a picture says of them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,13 @@ def test_a_window_is_on_in_its_part_of_the_run(make):
     assert same(early, picture(make, "an apple<lora:one:1:end=0.5>", **fields))
 
 
+def test_a_window_of_no_length_puts_on_nothing_not_even_the_text_encoders_part(make):
+    plain = picture(make)
+    assert same(plain, picture(make, "an apple<lora:one:1:start=0.4:end=0.4>"))
+    _, (recipe,) = make("an apple<lora:one:1:end=0>")
+    assert recipe.used("lora") == []
+
+
 def test_a_picture_with_a_window_is_the_same_in_a_batch_and_alone(make):
     prompt = "an apple<lora:one:1:end=0.5>"
     both, _ = make(prompt, count=2)
@@ -202,8 +210,16 @@ def test_a_hypernetwork_bends_the_picture_and_is_gone_afterwards(make, models):
 def test_the_start_says_how_far_each_reaches(run):
     (started,) = (e for e in run("an apple<lora:one:1>") if e.kind == "started")
     (text,) = started.data["networks"]
-    assert text.startswith("<lora:one> ")
-    assert text.endswith(" modules")
+    assert re.fullmatch(r"<lora:one> \d+ modules", text)
+
+
+def test_the_start_says_what_of_a_lora_has_no_effect(run, models, checkpoint):
+    idle = {"lora_unet_gone.alpha": np.ones((), np.float32)}
+    kohya_lora(models / "leftover.safetensors", checkpoint, only=("unet",), extra=idle)
+    (started, *_) = run("an apple<lora:leftover:1:0><lora:leftover:0.5>")
+    off, on = started.data["networks"]
+    assert re.fullmatch(r"<lora:leftover> 0 of \d+ modules, the others at strength 0; .*", off)
+    assert on.endswith(" modules; 1 of its names have no effect here (first: lora_unet_gone)")
 
 
 # ---- names and refusals -----------------------------------------------------------------------------
@@ -228,6 +244,13 @@ def test_a_choice_that_no_seed_has_reached_yet_is_refused_at_once(run):
     assert "'gone'" in told
 
 
+def test_a_file_of_that_name_that_is_no_lora_says_why(run, models):
+    whole = (models / "one.safetensors").read_bytes()
+    (models / "short.safetensors").write_bytes(whole[:-1000])
+    assert "short.safetensors is truncated: 1,000 bytes" in refusal(run, "an apple<lora:short:1>")
+    assert "not of the kind lora" in refusal(run, "an apple<lora:tiny:1>")
+
+
 def test_a_lora_that_does_not_fit_is_refused_with_counts_and_a_reason(run):
     told = refusal(run, "an apple<lora:one:1><lora:unfit:1>")
     assert "unfit" in told
@@ -243,6 +266,29 @@ def test_a_tag_in_the_negative_prompt_is_words(run):
     said = [e.data["text"] for e in events if e.kind == "warning"]
     assert any("is read as words" in text for text in said)
     assert events[-1].kind == "done"
+
+
+def notes(events):
+    assert events[-1].kind == "done", events[-1].data
+    return [e.data["text"] for e in events if e.kind == "warning"]
+
+
+def test_a_name_that_means_two_files_is_said_and_a_whole_name_is_not(run, models, checkpoint):
+    for folder, seed in (("a", 5), ("b", 6)):
+        (models / folder).mkdir()
+        kohya_lora(models / folder / "ink.safetensors", checkpoint, seed=seed)
+    (note,) = notes(run("an apple<lora:ink:1>"))
+    assert note == "'ink' is taken for 'a/ink', and could be 'b/ink': write the name in full"
+    assert notes(run("an apple<lora:b/ink:1>")) == []
+
+
+def test_a_name_that_is_not_here_is_said_at_strength_0_too(run):
+    (note,) = notes(run("an apple<lora:nosuch:0><lora:one:0>"))
+    assert note.startswith("the lora 'nosuch' is not here")
+
+
+def test_the_old_hash_of_every_small_file_names_none(run):
+    assert "unknown lora 'e3b0c442'" in refusal(run, "an apple<lora:e3b0c442:1>")
 
 
 # ---- recipes ----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checkpoints import called
-from darkroom.core.model import Prediction
+from darkroom.core.model import Arch, Prediction
 from darkroom.weights import claims
 from tiny import made_header
 
@@ -54,9 +54,49 @@ def test_few_step_training_is_told_by_whole_words(name, kind, steps):
     assert claims.recommended(header(name=name)).get("steps") == steps
 
 
+@pytest.mark.parametrize(
+    ("name", "arch", "kind"),
+    [
+        ("lightning", Arch.SD1, ""),
+        ("dreamTurbo", Arch.SD1, ""),
+        ("lightning", Arch.SDXL, "Lightning"),
+        ("turbo_lcm", Arch.SD1, "LCM"),
+        ("Hyper-SD15-8steps", Arch.SD1, "Hyper"),
+        ("sd_turbo", Arch.SD2, "Turbo"),
+        ("lcm", Arch.SDXL_REFINER, ""),
+        ("sd3.5_large_turbo", Arch.SD3, "Turbo"),
+    ],
+)
+def test_a_family_without_few_step_models_has_none(name, arch, kind):
+    made = header(name=f"{name}.safetensors")
+    assert claims.distilled(made, arch) == kind
+    assert bool(claims.recommended(made, arch)) is bool(kind)
+    assert claims.distilled_by(made, arch) == ("name" if kind else "")
+
+
+def test_what_tells_of_few_steps():
+    told = header({"modelspec.title": "x lightning"}, name="lightning.safetensors")
+    assert claims.distilled_by(told, Arch.SDXL) == "metadata"
+    assert claims.distilled_by(told, Arch.SD1) == ""
+
+
 def test_the_first_lcms_are_told_by_a_tensor():
     made = made_header({"unet/time_embedding.cond_proj.weight": (320, 256)})
     assert claims.distilled(made) == "LCM"
+    assert claims.distilled(made, Arch.SD1) == "LCM"
+    assert claims.distilled_by(made, Arch.SD1) == "tensors"
+
+
+@pytest.mark.parametrize(
+    ("told", "tags"),
+    [
+        ('{"a": {"sks": 2, "hat": 5, "once": 1}, "b": {"sks": 9, " hat ": 1}}', ("sks", "hat")),
+        ('{"a": {"x": "y"}, "b": 3}', ()),
+        ("[", ()),
+    ],
+)
+def test_the_most_frequent_tags(told, tags):
+    assert claims.frequent_tags(header({"ss_tag_frequency": told})) == tags
 
 
 def test_recommended_names_are_of_the_request():
@@ -84,6 +124,23 @@ def test_recommended_names_are_of_the_request():
 )
 def test_prediction(metadata, says):
     assert claims.prediction(header(metadata)) is says
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("noobaiXLNAIXL_vPred10Version.safetensors", Prediction.V),
+        ("model-v-pred.safetensors", Prediction.V),
+        ("cool_v_prediction_fp16.safetensors", Prediction.V),
+        ("vprediction.safetensors", Prediction.V),
+        ("predator_v2.safetensors", None),
+        ("vpredator.safetensors", None),
+    ],
+)
+def test_a_name_is_the_last_word_on_prediction(name, says):
+    assert claims.prediction(header(name=name)) is says
+    sure = {"modelspec.prediction_type": "epsilon"}
+    assert claims.prediction(header(sure, name=name)) is Prediction.EPS
 
 
 @given(st.text(max_size=30))

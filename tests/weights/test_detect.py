@@ -130,6 +130,7 @@ def test_what_metadata_says():
     assert found.native_size == 128
     assert detect(tiny_header({"modelspec.resolution": "768x512"})).native_size == 768
     assert detect(tiny_header({"modelspec.prediction_type": "v"})).prediction is Prediction.V
+    assert detect(tiny_header({"modelspec.predict_key": "v"})).prediction is Prediction.V
     assert (
         detect(tiny_header({"modelspec.prediction_type": "epsilon"})).prediction is Prediction.EPS
     )
@@ -278,6 +279,19 @@ def test_a_few_unknown_tensors_are_told_and_left_out():
     assert "12 of 1130 tensors (first: strange.0) are unexpected" in refusal(
         made_header(shapes | {f"strange.{n}": (1,) for n in range(12)})
     )
+
+
+def test_a_second_text_encoder_that_merging_left_does_no_harm():
+    shapes = real_shapes(Arch.SD1)
+    texts = {n: s for n, s in shapes.items() if n.startswith("cond_stage_model.")}
+    very_old = {name.replace(".text_model", ""): shape for name, shape in texts.items()}
+    for base, more in ((shapes, very_old), (real_shapes(Arch.SDXL), texts)):
+        found = detect(made_header(more | base))
+        assert found.layout == detect(made_header(base)).layout
+        assert "196 of" in found.problems[0] and "left out" in found.problems[0]
+    folder = real_folder(Arch.SD1)
+    tower = {f"text_encoder/vision_model.layers.{n}.weight": (1,) for n in range(390)}
+    assert detect(made_header(folder | tower)).problems == ()
 
 
 def test_a_dozen_missing_tensors_are_counted():
@@ -456,6 +470,38 @@ def test_a_vae_of_sdxl_is_told_by_words():
 def test_the_vae_of_a_checkpoint_can_be_taken():
     assert detect_vae(real_header(Arch.SDXL)).dims == VAES[Arch.SDXL]
     assert detect_vae(made_header(real_folder(Arch.SD2))).dims == VAE
+
+
+@pytest.mark.parametrize("prefix", ["", "first_stage_model."])
+def test_a_vae_whose_attention_trainers_left_half_translated(prefix):
+    """`query` had become `to_q` in diffusers: their converters passed it on, and its shape."""
+    news = {".q.": ".to_q.", ".k.": ".to_k.", ".v.": ".to_v.", ".proj_out.": ".to_out.0."}
+    shapes = {}
+    for name, shape in vae_shapes(prefix).items():
+        new = next((new for old, new in news.items() if f"attn_1{old}" in name), None)
+        old = next((old for old in news if news[old] == new), "")
+        shapes[name.replace(old, new) if new else name] = shape[:2] if new else shape
+    assert shapes.keys() != vae_shapes(prefix).keys()
+    found, usual = detect_vae(made_header(shapes)), detect_vae(made_header(vae_shapes(prefix)))
+    assert found.dims == usual.dims
+    assert {(row.target, row.shape) for row in found.rows} == {
+        (row.target, row.shape) for row in usual.rows
+    }
+    rows = {row.target: row.source for row in found.rows}
+    query = f"{prefix}decoder.mid.attn_1.to_q.weight"
+    assert rows["decoder.mid_block.attentions.0.to_q.weight"] == query
+    if prefix:
+        rest = {n: s for n, s in real_shapes(Arch.SD1).items() if not n.startswith(prefix)}
+        assert detect(made_header(rest | shapes)).vae == VAE
+
+
+def test_half_a_vae_is_not_called_another_kind_of_file():
+    own = ("decoder.", "post_quant")
+    folder = {n[4:]: s for n, s in real_folder(Arch.SD1).items() if n.startswith("vae/")}
+    for shapes in (vae_shapes(), folder):
+        decoder = {name: shape for name, shape in shapes.items() if name.startswith(own)}
+        with pytest.raises(BadFile, match="is incomplete: half of its VAE is missing"):
+            detect_vae(made_header(decoder))
 
 
 def test_what_is_no_vae():

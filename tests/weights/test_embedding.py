@@ -203,6 +203,13 @@ def test_an_embedding_of_another_family_is_named(file, family, sizes, widths):
         read_embedding(path, widths)
 
 
+def test_a_small_model_of_the_same_make_is_told_from_another_family(file):
+    path = file(emb_params=torch.zeros(2, 768))
+    with pytest.raises(BadFile, match="is for full-size SD1, and this is a small model") as caught:
+        read_embedding(path, (192,))
+    assert "full-size SD1 checkpoint" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     "tensors",
     [

@@ -131,6 +131,20 @@ def test_pieces(tmp_path, index, variant):
     assert "is incomplete: " in (said := refusal(tmp_path)) and "2" in said and "is missing" in said
 
 
+def test_the_variant_that_was_downloaded_before_the_index_of_another(tmp_path):
+    config(tmp_path / f"{UNET}.safetensors.index.json", weight_map={"a": f"{UNET}-00001-of-00002"})
+    weights(tmp_path / f"{UNET}.fp16.safetensors", 4)
+    assert values(tmp_path) == {"a": 4}
+
+
+def test_pieces_whose_variant_comes_last(tmp_path):
+    """As diffusers named them until 0.31."""
+    for number in (1, 2):
+        path = tmp_path / f"{UNET}-0000{number}-of-00002.fp16.safetensors"
+        write_tensors(path, {f"t{number}": np.full(3, number, np.float32)})
+    assert values(tmp_path) == {"t1": 1, "t2": 2}
+
+
 def test_an_index_may_call_its_files_anything(tmp_path):
     weights(tmp_path / "one.safetensors", 1)
     write_tensors(tmp_path / "two.safetensors", {"b": np.full(2, 2, np.float32)})

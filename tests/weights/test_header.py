@@ -85,6 +85,8 @@ def tar(name: str) -> bytes:
         (b'{"error": "not found"}', "is a JSON or text file"),
         (bytes(5000), "is filled with zeros"),
         (b"hello", "is only 5 bytes long"),
+        (b"Invalid username\n or password.", "is a text, not a model: 'Invalid username or password.'"),
+        (b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(200), "is what macOS keeps beside a file"),
         (b"\x01\x02" * 500, "is not a model file that we know"),
     ],
 )  # fmt: skip

@@ -9,7 +9,9 @@ from torch import nn
 
 from darkroom.core.errors import BadFile
 from darkroom.weights.header import read_header
-from darkroom.weights.hypernetwork import ACTIVATIONS, hypernetwork_widths, read_hypernetwork
+from darkroom.weights.hypernetwork import ACTIVATIONS, read_hypernetwork
+from darkroom.weights.hypernetwork_facts import check_widths, widths_of
+from lora_files import targets_for
 
 MODULES = {
     "relu": nn.ReLU, "leakyrelu": nn.LeakyReLU, "elu": nn.ELU, "swish": nn.Hardswish,
@@ -132,7 +134,7 @@ def test_a_pickle_as_a1111_writes_it(tmp_path, old):
     path = tmp_path / "bend.pt"
     torch.save(content, path, _use_new_zipfile_serialization=not old)
     header = read_header(path)
-    assert hypernetwork_widths(header) == (8, 320)
+    assert widths_of(header) == (8, 320)
     read = read_hypernetwork(header)
     check(read, pairs)
     assert read.name == "bend"
@@ -201,6 +203,41 @@ def test_numbers_that_are_none_are_refused(file):
 
 def test_another_file_is_no_hypernetwork(file):
     header = file({"emb_params": torch.zeros(2, 8)})
-    assert hypernetwork_widths(header) == ()
+    assert widths_of(header) == ()
     with pytest.raises(BadFile, match=r"bend\.safetensors is not a hypernetwork"):
         read_hypernetwork(header)
+
+
+# ---- what fits --------------------------------------------------------------------------------------
+
+SD1, SDXL = (768, 320, 640, 1280), (2048, 640, 1280)
+
+
+@pytest.mark.parametrize(
+    "widths, model",
+    [((768, 320, 640, 1280), SD1), ((768,), SD1), ((768, 1024), SD1), ((320,), SD1),
+     ((2048, 640), SDXL), ((640, 1280), SDXL)],
+)  # fmt: skip
+def test_a_network_of_the_same_family_fits(widths, model):
+    check_widths("n", widths, model)
+
+
+@pytest.mark.parametrize(
+    "widths, model, told",
+    [((768, 320, 640, 1280), SDXL, "768"), ((2048,), SD1, "2048"), ((768, 1024), SDXL, "768 or 1024"),
+     ((320, 640), SDXL, "320")],
+)  # fmt: skip
+def test_a_network_of_another_family_is_refused(widths, model, told):
+    with pytest.raises(BadFile, match=f"'n' is for contexts {told} wide"):
+        check_widths("n", widths, model)
+
+
+def test_a_small_model_says_that_it_is_the_size():
+    with pytest.raises(BadFile, match="made for full-size SD1, and this is a small") as caught:
+        check_widths("n", (768, 320, 640, 1280), (64, 128, 192))
+    assert "full-size SD1 checkpoint with --model" in caught.value.hint
+
+
+def test_the_contexts_of_a_checkpoint_are_told_by_its_table():
+    assert targets_for("SD1").contexts == set(SD1)
+    assert targets_for("SDXL").contexts == set(SDXL)

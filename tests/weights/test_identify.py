@@ -59,8 +59,6 @@ REFUSED = [  # (label, family, tensors); the sentence ends with what this versio
     ("a CosXL checkpoint (EDM v-prediction)", Arch.SDXL, ["edm_vpred.sigma_max", *real_shapes(Arch.SDXL)]),
     ("a Playground 2.5 checkpoint (EDM)", Arch.SDXL, ["edm_mean", *real_shapes(Arch.SDXL)]),
     ("a quantised model without VAE", Arch.OTHER, ["double_blocks.0.img_attn.proj.weight.absmax"]),
-    ("a UNet alone (SD1)", Arch.SD1, {n.removeprefix(P): s for n, s in UNET.items()}),
-    ("a UNet alone (SD2)", Arch.SD2, {TO_K: (1280, 1024), "down_blocks.0.resnets.0.time_emb_proj.weight": (320, 1280)}),
     ("a preview decoder (TAESD)", Arch.OTHER, ["decoder.layers.0.weight", "encoder.layers.0.weight"]),
     ("a preview decoder (TAESD)", Arch.OTHER, ["1.weight", "3.conv.0.weight"]),
     ("a text encoder alone (CLIP-L)", Arch.OTHER, {"text_model.embeddings.token_embedding.weight": (49408, 768)}),
@@ -84,6 +82,21 @@ def test_refused_by_name(label, arch, names):
     assert caught.value.sentence() == (
         f"made.safetensors is {label}. This version runs SD1, SD2 and SDXL."
     )
+
+
+@pytest.mark.parametrize(
+    ("arch", "shapes"),
+    [
+        (Arch.SD1, {n.removeprefix(P): s for n, s in UNET.items()}),
+        (Arch.SD2, {TO_K: (1280, 1024), "down_blocks.0.resnets.0.time_emb_proj.weight": (9,)}),
+    ],
+)
+def test_a_unet_alone_of_a_family_that_runs_lacks_the_rest(arch, shapes):
+    assert looked(shapes) == (f"a UNet alone ({arch})", arch)
+    with pytest.raises(BadFile, match=rf"a UNet alone \({arch}\)") as caught:
+        detect(made_header(shapes))
+    assert "the whole checkpoint" in caught.value.hint
+    assert "the whole checkpoint" in probe(made_header(shapes)).problems[0]
 
 
 @pytest.mark.parametrize("arch", UNETS)
@@ -184,6 +197,7 @@ PARTS = [
     (Kind.EMBEDDING, "a textual inversion embedding for SD1", Arch.SD1, {"cat-toy": (768,)}),
     (Kind.EMBEDDING, "a textual inversion embedding for a text encoder 4096 wide", Arch.OTHER, {"emb_params": (4, 4096)}),
     (Kind.HYPERNETWORK, "a hypernetwork for SD1", Arch.SD1, {"768.0.linear.0.weight": (1536, 768), "320.0.linear.0.weight": (640, 320)}),
+    (Kind.HYPERNETWORK, "a hypernetwork", Arch.OTHER, {"192.0.linear.0.weight": (384, 192), "192.1.linear.0.bias": (384,)}),
     (Kind.HYPERNETWORK, "a hypernetwork for SD2", Arch.SD2, {"1024.0.linear1.weight": (2048, 1024), "320.0.linear1.weight": (640, 320)}),
     (Kind.CONTROLNET, "a ControlNet for SD1", Arch.SD1, {"control_model.zero_convs.0.0.weight": (320, 320, 1, 1), "control_model.middle_block.1.transformer_blocks.0.attn2.to_k.weight": (1280, 768)}),
     (Kind.CONTROLNET, "a ControlNet for SD2", Arch.SD2, {"controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3), TO_K: (1280, 1024)}),

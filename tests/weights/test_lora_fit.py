@@ -106,6 +106,17 @@ def test_what_cannot_be_computed_is_refused_with_its_reason(words, parts):
     assert words in refusal(one(parts))
 
 
+def test_a_file_of_the_right_family_is_not_sent_to_another_checkpoint():
+    """Without a text that it reads, a file may be for SD1 or SD2."""
+    base = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    parts = {"lora_up.weight": (320, 4), "lora_down.weight": (4, 320), "set_weight": (320, 320)}
+    header = header_of({f"{base}.{part}": shape for part, shape in parts.items()})
+    with pytest.raises(BadFile) as caught:
+        fit(header, targets_for(Arch.SD1)).check()
+    assert "made for" not in str(caught.value)
+    assert caught.value.hint.startswith("Take it out of the prompt; ")
+
+
 def test_a_bias_that_the_module_lacks_is_refused():
     parts = {"lora_up.weight": (64, 4), "lora_down.weight": (4, 64), "diff_b": (64,)}
     assert "change a bias that the model does not have" in refusal(one(parts, base=CROSS))
@@ -131,6 +142,26 @@ def test_a_file_fits_its_own_family_and_no_other(file, model, dialect):
         fitted.check()
     else:
         assert f"made for {file}" in refusal(fitted)
+
+
+@pytest.mark.parametrize("dialect", ["kohya", "PEFT", "diffusers, old"])
+def test_a_small_model_says_that_it_is_the_size_and_not_the_family(dialect):
+    header, places = lora_header(targets_for(Arch.SD1), dialect)
+    with pytest.raises(BadFile) as caught:
+        fit(header, tiny_targets()).check()
+    told = str(caught.value)
+    assert "it was made for full-size SD1, and this is a small model of the same make" in told
+    assert f" of {len(places)} modules do not fit" in told
+    assert "full-size SD1 checkpoint with --model" in caught.value.hint
+
+
+def test_of_another_family_a_small_model_says_so_and_of_its_own_make_the_shapes():
+    header, _ = lora_header(targets_for(Arch.SDXL), "kohya")
+    assert refusal(fit(header, tiny_targets())).endswith("it was made for SDXL")
+    header, _ = lora_header(tiny_targets(unet=(32, 96)), "kohya")
+    text = refusal(fit(header, tiny_targets()))
+    assert "another shape" in text
+    assert "full-size" not in text
 
 
 def test_a_thousand_faults_make_one_short_sentence():

@@ -282,6 +282,39 @@ def test_dora_on_lora(seed, rank, kernel, strength, inputs):
     assert adapter.factors() is None
 
 
+INNER = {
+    "LoRA with a core": {"up": (8, 2, 1, 1), "mid": (2, 2, 3, 3), "down": (2, 6, 1, 1)},
+    "LoHa": {f"hada_w{h}_{side}": s for h in "12" for side, s in (("a", (8, 2)), ("b", (2, 54)))},
+    "LoHa with cores": {
+        **{f"hada_w{h}_{side}": s for h in "12" for side, s in (("a", (2, 8)), ("b", (2, 6)))},
+        "hada_t1": (2, 2, 3, 3), "hada_t2": (2, 2, 3, 3),
+    },
+    "LoKr": {"lokr_w1": (4, 3), "lokr_w2_a": (2, 2), "lokr_w2_b": (2, 18)},
+    "LoKr with a core": {
+        "lokr_w1_a": (4, 2), "lokr_w1_b": (2, 3), "lokr_t2": (2, 2, 3, 3), "lokr_w2_a": (2, 2),
+        "lokr_w2_b": (2, 2),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("inputs", [False, True], ids=["by row", "by input"])
+@pytest.mark.parametrize("inner", INNER)
+def test_dora_on_what_is_no_plain_product(inner, inputs):
+    """The same length for every row or input, whatever gives the direction."""
+    case = Case(1, 8, 6, (3, 3))
+    case.add(**{part: case.numbers(*shape) for part, shape in INNER[inner].items()}, alpha=1)
+    plain = {part: torch.tensor(t, dtype=torch.float32) for part, t in case.parts.items()}
+    weight = torch.tensor(case.weight, dtype=torch.float32)
+    added = build(inner.split()[0], plain, case.shape).delta(weight, 1.0)
+    case.add(dora=abs(case.numbers(*((1, 6) if inputs else (8, 1)), 1, 1)) + 0.1)
+    moved = case.weight + added.double().numpy()
+    axes = (0, 2, 3) if inputs else (1, 2, 3)
+    length = np.sqrt((moved**2).sum(axis=axes, keepdims=True))
+    for strength in (1.0, 0.6):
+        want = moved * (1 + strength * (case.parts["dora"] / length - 1)) - case.weight
+        case.check(want, strength)
+
+
 @tries
 @given(SEEDS, STRENGTHS)
 def test_a_difference_and_a_norm(seed, strength):

@@ -42,6 +42,24 @@ def test_every_dialect_names_the_same_modules_on_every_family(dialect, arch):
     assert fitted.counts == {"LoRA": len(places)}
 
 
+@pytest.mark.parametrize(
+    ("base", "arch", "component"),
+    [
+        ("text_encoders.clip_l.transformer.text_model", Arch.SDXL, "text"),
+        ("text_encoders.clip_g.transformer.text_model", Arch.SDXL, "text_2"),
+        ("text_encoders.clip_h.transformer.text_model", Arch.SD2, "text"),
+        ("clip_g.transformer.text_model", Arch.SDXL, "text_2"),
+    ],
+)
+def test_comfyuis_names_for_text_encoders(base, arch, component):
+    module = "encoder.layers.3.self_attn.q_proj"
+    place = component, module
+    up, down = lora_shapes(targets_for(arch).shapes[place])
+    name = f"{base}.{module}.lora"
+    header = header_of({f"{name}_up.weight": up, f"{name}_down.weight": down})
+    assert fit(header, targets_for(arch)).modules == (place,)
+
+
 def test_each_factor_goes_to_the_module_it_names():
     header, _ = lora_header(targets_for(Arch.SD1), "kohya, SGM names")
     rows = {row.place: row for row in fit(header, targets_for(Arch.SD1)).rows}

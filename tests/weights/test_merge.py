@@ -1,6 +1,8 @@
 """New checkpoints from old ones: what is written is what the formulas say, and every program can read it."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,6 +150,67 @@ def test_a_vae_is_baked_in(make, tmp_path):
     assert torch.equal(result[VAE], other[VAE])
     assert torch.equal(result[IN0], before[IN0])
     assert result.keys() == before.keys()
+
+
+def test_what_goes_along_is_converted_too(make, tmp_path):
+    """A text encoder's spare parts, but not whole numbers, and not what no file can hold."""
+    import numpy as np
+
+    spare = "cond_stage_model.transformer.text_model.spare"
+    extra = {spare: np.ones((2, 2), np.float32), f"{spare}.ids": np.ones(3, np.int64)}
+    source = make("spare", seed=1, extra=extra)
+    with open_whole(read_header(source)) as whole:
+        pieces = [*pieces_of(whole, dtype="F16"), *carried(whole, dtype="F16")]
+        copy = written(tmp_path / "half.safetensors", pieces)
+    assert {name: copy[name].dtype for name in extra} == {
+        spare: torch.float16,
+        f"{spare}.ids": torch.int64,
+    }
+    header = read_header(source)
+    odd = {f"{spare}.odd": replace(header.tensors[spare], dtype="QUANTIZED")}
+    with open_whole(replace(header, tensors=header.tensors | odd)) as whole:
+        assert f"{spare}.odd" not in {piece.name for piece in carried(whole)}
+
+
+def test_a_second_text_encoder_is_written_once(make):
+    """The one that is used may have other names, and the spare one those of the new file."""
+    with open_whole(read_header(make("a", seed=1))) as whole:
+        others = {place: replace(row, source=f"x.{row.source}") for place, row in whole.own.items()}
+        turned = replace(whole, own=others)
+        assert TEXT in turned.header.tensors and TEXT not in turned.sources
+        assert TEXT not in {piece.name for piece in carried(turned)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float64])
+def test_other_floats_stay_as_they_are_and_merge_into_the_nearest(make, tmp_path, dtype):
+    tensors = load_file(make("a", seed=1))
+    save_file({name: t.to(dtype) for name, t in tensors.items()}, tmp_path / "odd.safetensors")
+    with open_whole(read_header(tmp_path / "odd.safetensors")) as whole:
+        copy = written(tmp_path / "copy.safetensors", list(pieces_of(whole)))
+    assert {tensor.dtype for tensor in copy.values()} == {dtype}
+    result = merge([tmp_path / "odd.safetensors"] * 2, Mix(0.5), tmp_path / "sum.safetensors")
+    nearest = torch.float32 if dtype is torch.float64 else torch.float16
+    assert {tensor.dtype for tensor in result.values()} == {nearest}
+    assert torch.equal(result[OUT].double(), copy[OUT].double())
+
+
+def test_numbers_that_do_not_fit_are_told_and_not_made_infinite(make, tmp_path):
+    tensors = {name: tensor.float() for name, tensor in load_file(make("a", seed=1)).items()}
+    tensors[OUT][0, 0, 0, 0] = 1e6
+    save_file(tensors, tmp_path / "large.safetensors")
+    with (
+        open_whole(read_header(tmp_path / "large.safetensors")) as whole,
+        pytest.raises(BadRequest, match=r"out\.2\.weight holds numbers that fp16"),
+    ):
+        written(tmp_path / "half.safetensors", list(pieces_of(whole, dtype="F16")))
+    assert not (tmp_path / "half.safetensors").exists()
+
+
+def test_the_lineage_of_a_baked_vae_names_it():
+    said = lineage([("a", "1" * 64)], Mix(0.5), ("mse", "3" * 64))
+    how = json.loads(said["sd_merge_recipe"])
+    assert how["method"] == "as it is"
+    assert how["vae"] == {"name": "mse", "sha256": "3" * 64}
 
 
 def test_the_lineage_names_both_parents():

@@ -84,6 +84,7 @@ INERT = [
     "torch.nn.modules.linear.Linear", "torch.optim.adam.Adam", "torch._C._nn.gelu",
     "omegaconf.dictconfig.DictConfig", "ldm.models.diffusion.ddpm.LatentDiffusion", "__main__.Net",
     "open_clip.model.CLIP", "lightning.pytorch.callbacks.ModelCheckpoint", "typing.Any",
+    "torch.torch_version.TorchVersion",
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from tiny import made_header
 LORA = {
     "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight": (4, 768)
 }
+LORA_MARK = {"lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": (1280, 4)}
 
 
 @pytest.mark.parametrize("arch", UNETS)
@@ -68,7 +69,8 @@ def test_what_does_not_run_says_why():
     found = probe(made_header(bare))
     assert (found.runs, found.components) == (False, ("unet", "vae"))
     assert found.problems == (
-        "It is an SDXL checkpoint without a text encoder. This version runs SD1, SD2 and SDXL.",
+        "It is an SDXL checkpoint without a text encoder. Get the whole checkpoint: the UNet, the"
+        " text encoders and the VAE in one file or folder.",
     )
     found = probe(made_header({"double_blocks.0.img_attn.norm.key_norm.scale": (1,)}))
     assert found.problems == (
@@ -123,6 +125,20 @@ def test_whose_names_a_lora_has(name, dialect):
     assert probe(made_header({name: (4, 1280)})).dialect == dialect
 
 
+@pytest.mark.parametrize(
+    ("names", "rank"),
+    [
+        ({"a.lora_down.weight": (16, 320), "a.lora_up.weight": (320, 16)}, "16"),
+        ({"a.lora_down.weight": (4, 320), "b.lora_down.weight": (64, 320, 3, 3)}, "4 to 64"),
+        ({"lora_unet_a.hada_w1_b": (8, 320), "lora_unet_a.hada_w2_b": (8, 320)}, "8"),
+        ({"lora_unet_a.diff": (320, 320)}, ""),
+    ],
+)
+def test_the_rank_of_a_lora(names, rank):
+    assert probe(made_header(LORA_MARK | names)).rank == rank
+    assert probe(real_header(Arch.SD1)).rank == ""
+
+
 def test_what_a_file_says_of_itself():
     said = {
         "modelspec.title": "Dogs", "modelspec.author": "me", "modelspec.license": "CC0",
@@ -141,6 +157,9 @@ def test_what_a_file_says_of_itself():
 def test_few_step_models_recommend_few_steps():
     found = probe(real_header(Arch.SDXL, name="dreamshaperXL_v21TurboDPMSDE.safetensors"))
     assert found.distilled == "Turbo" and found.recommended == {"steps": 4, "cfg_scale": 1.0}
+    assert found.distilled_by == "name"
+    found = probe(real_header(Arch.SD1, name="lightning.safetensors"))
+    assert (found.distilled, found.recommended) == ("", {})
     found = probe(real_header(Arch.SDXL, name="sdxl_lightning_8step.safetensors"))
     assert found.distilled == "Lightning" and found.recommended["steps"] == 8
     found = probe(made_header(LORA, {"modelspec.title": "LCM LoRA"}))

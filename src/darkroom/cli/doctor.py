@@ -20,6 +20,7 @@ from darkroom.media.left_behind import left_behind
 
 MARKS = {"ok": "ok  ", "warning": "note", "error": "FAIL"}
 LITTLE = 1 << 30  # bytes free on a disk
+MOST_BAD = 5  # models that cannot be used, each with a row of its own
 Row = tuple[str, str, str]  # level, text, hint
 
 
@@ -108,10 +109,14 @@ def _models(settings: Settings) -> list[Row]:
     found = Library.of(settings).list()
     usable = [item.name for item in found if item.usable]
     rows: list[Row] = [("ok", f"{len(usable)} model(s): {', '.join(usable[:5])}", "")]
-    for item in found:
-        if item.problem:
-            level = "error" if item.name == STARTER else "warning"
-            rows.append((level, f"{item.name} cannot be used: {item.problem}", ""))
+    bad = [item for item in found if item.problem]
+    bad.sort(key=lambda item: (item.name != STARTER, item.facts.bytes > 0))  # folders have no size
+    for item in bad[:MOST_BAD]:
+        level = "error" if item.name == STARTER else "warning"
+        rows.append((level, f"{item.name} cannot be used: {item.problem}", ""))
+    if more := len(bad[MOST_BAD:]):
+        hint = "`darkroom models list --problems` says why."
+        rows.append(("warning", f"{more:,} more cannot be used", hint))
     return rows
 
 

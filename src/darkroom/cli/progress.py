@@ -51,6 +51,10 @@ def follow(events: Iterable[Event], reply: Reply) -> None:
         raise failure
 
 
+def _plain(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
 def _bar(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False),
@@ -72,6 +76,10 @@ def _show(progress: Progress, bar: TaskID, event: Event) -> None:
             # A sampler that finds its own number of steps has no total.
             total = data["images"] * data["steps"] if data["steps"] else None
             progress.update(bar, description=printable(data["model"]), total=total)
+            if values := data.get("recommended"):
+                told = ", ".join(f"{name} {_plain(value)}" for name, value in values.items())
+                text = f"{printable(told)}: as the model recommends"
+                progress.console.print(Text(text, "dim"), soft_wrap=True)
             for text in data.get("networks", ()):
                 progress.console.print(Text(f"With {printable(text)}", "dim"), soft_wrap=True)
         case "step":

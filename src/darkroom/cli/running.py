@@ -14,12 +14,11 @@ from darkroom.core.prompt import networks, wishes, without_comments
 from darkroom.core.recipe import Recipe
 from darkroom.core.request import Request
 from darkroom.core.settings import Settings, expanded
-from darkroom.library.models import Library
-from darkroom.library.tags import files_for, vae_for
 from darkroom.media.files import Place
 
 if TYPE_CHECKING:
     from darkroom.jobs.worker import Worker
+    from darkroom.library.models import Library
 
 
 Start = Callable[..., Iterator[Event]]  # (worker, output=…, stop=…)
@@ -39,16 +38,20 @@ def run(
         return worker.run(request, like=like, **given)
 
     # What can be refused without torch is refused before its seconds are spent.
+    from darkroom.library.models import Library
+
     _refuse(request, Library.of(settings))
     Place.chosen(chosen(output), settings.outputs_dir, request.count)
     work(start, settings, output=output, reply=reply)
 
 
-def _refuse(request: Request, library: Library) -> None:
+def _refuse(request: Request, library: "Library") -> None:
     """Raise for a model that is not here, and for a network that is not or does not fit.
 
     Choices and styles may change which networks they are: those the worker looks at.
     """
+    from darkroom.library.tags import files_for, vae_for
+
     card = library.find(request.model)
     vae_for(library, card, request.vae)
     asked, _ = wishes(networks(without_comments(request.prompt))[1])

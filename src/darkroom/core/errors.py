@@ -19,6 +19,8 @@ import re
 from collections.abc import Iterable
 from typing import Self
 
+LEAST_START = 3  # letters by which a name is suggested that begins with them
+
 
 class StudioError(Exception):
     """Base of every error a user can see; `hint` says what to do next."""
@@ -46,7 +48,7 @@ class UnknownName(BadRequest):
     """Nothing of that name; the hint offers the nearest names."""
 
     def __init__(self, what: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
-        near = nearest(name, known)
+        near = suggested(name, known)
         offer = f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
         super().__init__(f"unknown {what} {shorten(name)!r}", hint=f"{offer} {hint}".strip())
         self.nearest = near
@@ -106,6 +108,24 @@ def nearest(name: str, known: Iterable[str], count: int = 3, *, least: float = 0
     """
     folded = {k.casefold(): k for k in known}
     return [folded[f] for f in difflib.get_close_matches(name.casefold(), folded, count, least)]
+
+
+def suggested(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+    """Up to `count` of the `known` names that `name` may be meant for, whatever folders they have.
+
+    First those that begin with it, then the nearest, by the whole name or by its last part.
+    """
+    names = list(known)
+    folded = name.casefold()
+    parts = {k: (k.casefold(), k.casefold().rpartition("/")[2]) for k in names}
+    begun = [k for k in names if len(name) >= LEAST_START and _begins(parts[k], folded)]
+    alike = {part: k for k in reversed(names) for part in parts[k]}
+    found = [alike[part] for part in nearest(folded, alike, 2 * count)]
+    return list(dict.fromkeys((*sorted(begun, key=len)[:count], *found)))[:count]
+
+
+def _begins(parts: Iterable[str], start: str) -> bool:
+    return any(part.startswith(start) for part in parts)
 
 
 def shorten(text: str, length: int = 60) -> str:

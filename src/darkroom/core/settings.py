@@ -147,7 +147,7 @@ class Configured:
         layers: dict[Source, dict[str, Any]] = {
             "file": _read_file(environment.get(FILE_VARIABLE)),
             "environment": _read_environment(environment),
-            "flag": {k: v for k, v in (flags or {}).items() if v is not None},
+            "flag": {k: _flag(k, v) for k, v in (flags or {}).items() if v is not None},
         }
         for name in layers["flag"].keys() - Settings.model_fields.keys():
             raise UnknownName("setting", name, Settings.model_fields)
@@ -167,6 +167,28 @@ class Configured:
             raise BadRequest(
                 f"setting {name} (from the {sources[name]}): {what}, not {given}"
             ) from None
+
+
+def _flag(name: str, value: Any) -> Any:
+    """The value of a flag, where each of a list may be several, written as in the environment."""
+    if name not in LISTS or not isinstance(value, list | tuple):
+        return value
+    return [path for each in value for path in _paths(each)]
+
+
+def _paths(given: Any) -> list[Any]:
+    """A path; or those in it, where it is none that is there and one of them is."""
+    parts = [part for part in str(given).split(os.pathsep) if part]
+    if len(parts) < 2 or _there(str(given)) or not any(map(_there, parts)):
+        return [given]
+    return list(parts)
+
+
+def _there(path: str) -> bool:
+    try:
+        return Path(os.path.expanduser(path)).exists()  # noqa: PTH111 - no home is no error here
+    except (OSError, ValueError):
+        return False
 
 
 def _read_file(named: str | None) -> dict[str, Any]:

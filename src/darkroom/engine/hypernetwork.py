@@ -13,11 +13,10 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from darkroom.core.errors import BadFile
 from darkroom.weights.hypernetwork import Hypernetwork, Layers
+from darkroom.weights.hypernetwork_facts import check_widths
 
 Asked = Sequence[tuple[Hypernetwork, float]]  # in prompt order, with their strengths
-IN_EVERY_FAMILY = frozenset((320, 640, 1280))
 
 Contexts = Mapping[int, list[tuple[nn.Linear, nn.Linear]]]  # width -> (to_k, to_v)
 
@@ -31,7 +30,7 @@ def attached(unet: nn.Module, asked: Asked) -> Iterator[int]:
     contexts = contexts_of(unet)
     asked = [(network, strength) for network, strength in asked if strength]
     for network, _ in asked:
-        check_fit(network, contexts)
+        check_widths(network.name, network.pairs, contexts)
     reached = 0
     with ExitStack() as stack:
         for width, attentions in contexts.items():
@@ -56,22 +55,6 @@ def contexts_of(unet: nn.Module) -> Contexts:
         if isinstance(keys, nn.Linear) and isinstance(values, nn.Linear):
             found.setdefault(keys.in_features, []).append((keys, values))
     return found
-
-
-def check_fit(network: Hypernetwork, contexts: Contexts) -> None:
-    """BadFile unless the network is for a text as wide as this model's.
-
-    Pictures are 320, 640 and 1280 wide in every family; one that is for these alone fits if all
-    of them occur.
-    """
-    texts = network.pairs.keys() - IN_EVERY_FAMILY
-    fits = bool(texts & contexts.keys()) if texts else network.pairs.keys() <= contexts.keys()
-    if not fits:
-        told = " or ".join(map(str, sorted((texts or network.pairs.keys()) - contexts.keys())))
-        raise BadFile(
-            f"the hypernetwork {network.name!r} is for contexts {told} wide; this model has none",
-            hint="Leave it out, or choose a model of the family it was trained for.",
-        )
 
 
 def _hook(chain: Sequence[tuple[Layers, float]]) -> Callable[[nn.Module, tuple[Tensor]], Tensor]:

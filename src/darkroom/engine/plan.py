@@ -1,15 +1,16 @@
 """How a request is run on a device: the plan, and what it will cost in memory.
 
 The prediction is a formula over shapes, with constants from `bench/memory.py` (peak resident memory
-of a small network and of a full-size SD1.5 on a CPU): equal to what was measured or above it, by
-half at the most.
+of a small network and of full-size SD1.5 and SDXL on a CPU): equal to what was measured or above
+it, by half at the most for SD1.5, less than twice for SDXL.
 """
 
 from dataclasses import dataclass, replace
 
 from darkroom.weights.topology import FACTOR, UNetDims, VaeDims
 
-UNET_FACTOR = 24  # live copies of the widest feature map during one UNet call
+UNET_FACTOR = 24  # live copies of a level's feature map in its transformers, during one UNet call
+PLAIN_FACTOR = 10  # the same of a level without transformers, such as SDXL's first
 VAE_FACTOR = 8  # the same for the decoder, at full resolution
 TILES = (64, 32, 16)  # latent pixels; below 16 the overlap is most of a tile
 BLEND_BYTES = 4 * (3 + 1 + 3)  # per pixel: sum and weight of the tiles, and their quotient
@@ -113,11 +114,19 @@ def costs_of(
     deepest = unet.channels[-1]
     return Costs(
         model=model_bytes,
-        branch=UNET_FACTOR * unet.channels[0] * (area // FACTOR**2) * item_bytes,
+        branch=_widest(unet) * (area // FACTOR**2) * item_bytes,
         # The largest is the first convolution of the way up: 3 x 3 from twice the deepest width.
         reordered=2 * 9 * deepest**2 * item_bytes,
         pixel=VAE_FACTOR * vae.channels[0] * item_bytes,
         blended=BLEND_BYTES * area,
+    )
+
+
+def _widest(unet: UNetDims) -> int:
+    """Numbers alive at once during a call, for each latent pixel: those of the costliest level."""
+    return max(
+        (UNET_FACTOR if depth else PLAIN_FACTOR) * (width >> 2 * level)
+        for level, (width, depth) in enumerate(zip(unet.channels, unet.depths, strict=True))
     )
 
 

@@ -20,7 +20,7 @@ from darkroom.weights.embedding import Vectors, aligned, read_embedding
 from darkroom.weights.embedding_image import only_a_picture, own_words
 
 State = tuple[str, int, int]  # path, size and time of change
-Key = tuple[str, tuple[int, ...], State | None]  # name, widths of the text encoders, its file's
+Key = tuple[str, tuple[int, ...], State | str]  # name, widths of the text encoders, whose they are
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,11 +59,11 @@ class Shelf:
         """This shelf and more words, such as those in a LoRA, which hide files of the same name.
 
         Each has its vectors (n, width) for every text encoder in order, None where it has none.
+        What was read stays common to both, so that equal vectors give equal `Words`.
         """
         more = copy(self)
         more._extra = {**self._extra, **vectors}
         more._names = Words(self._tokenizer, dict.fromkeys([*self._paths, *more._extra], ((),)))
-        more._words = {}
         return more
 
     def words(
@@ -102,7 +102,9 @@ class Shelf:
         None for a picture that is only a picture, as lie beside embeddings to show them.
         """
         if name in self._extra:
-            return _Found((name, widths, None), aligned(self._extra[name], widths, name), None)
+            vectors = aligned(self._extra[name], widths, name)
+            extra = name, widths, _digest(vectors)
+            return self._read.setdefault(extra, _Found(extra, vectors, None))
         path = self._paths[name]
         key = (name, widths, _state(path))
         if key not in self._read:
@@ -125,6 +127,14 @@ def _read(path: Path, key: Key) -> _Found:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return _Found(key, vectors, UsedModel(role="embedding", name=name, sha256=digest))
+
+
+def _digest(vectors: Vectors) -> str:
+    """What tells vectors from others, whoever brings them and how often."""
+    digest = hashlib.sha256()
+    for part in vectors:
+        digest.update(part.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _state(path: Path) -> State:

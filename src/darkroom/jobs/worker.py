@@ -23,7 +23,7 @@ from darkroom.jobs.checkup import device_for
 from darkroom.jobs.mistake import mistake
 from darkroom.library.models import Library
 from darkroom.library.prompts import embeddings_of, styles_of, wildcards_of
-from darkroom.library.tags import files_for, vae_for
+from darkroom.library.tags import files_for, remarks, unclear, vae_for
 from darkroom.media.files import Place
 from darkroom.media.image import Saving
 from darkroom.media.left_behind import left_behind
@@ -93,7 +93,8 @@ class Worker:
         resolved = resolve(request, card, vae)
         wording = Wording(styles_of(self._settings), wildcards_of(self._settings))
         wording.check(resolved)
-        files = files_for(self.library, card, wording.wishes(resolved))
+        asked = wording.wishes(resolved)
+        files = files_for(self.library, card, asked)
         where = self._output(output, request.count)
         where.place.prepare()
         model = self.engine.model(card, vae)
@@ -107,6 +108,11 @@ class Worker:
             shelf=self._shelf(),
             wording=wording,
             files=files,
+            notes=(
+                *unclear(self.library, Kind.CHECKPOINT, request.model, card=card),
+                *unclear(self.library, Kind.VAE, request.vae, card=vae),
+                *remarks(self.library, asked, files),
+            ),
             stop=stop,
         )
         yield from generate(self.engine, model, resolved, job=job, like=like)

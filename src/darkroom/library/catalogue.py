@@ -4,7 +4,7 @@ What is in the index and still true is taken from there; the rest is learnt, and
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from stat import S_ISDIR
@@ -12,17 +12,20 @@ from time import monotonic
 
 from darkroom import __version__
 from darkroom.core.errors import BadFile
+from darkroom.core.model import Kind
 from darkroom.library.examine import examine
 from darkroom.library.facts import Facts
 from darkroom.library.hashes import Hashes, hashes_of, parts_of
 from darkroom.library.index import Brief, Index
-from darkroom.library.sidecars import names_beside
+from darkroom.library.sidecars import PICTURES, names_beside
 from darkroom.library.survey import Item, Survey, survey
 from darkroom.library.walk import Folder
 
-FORMAT = 1  # counts up when other facts are learnt from the same file
+FORMAT = 2  # counts up when other facts are learnt from the same file
 KEEP_S = 1.0  # seconds of learning that an interruption may lose
 State = tuple[str, int, int]
+_LEARNT_BY = f"{__version__}/{FORMAT}"
+_UNKNOWN = Brief(Kind.UNKNOWN, "", False)
 
 
 class Catalogue:
@@ -48,13 +51,21 @@ class Catalogue:
         self._folders = known | found.folders
         return found
 
+    def news(self, items: Iterable[Item], briefs: Mapping[str, Brief]) -> list[Item]:
+        """Those of `items` of which nothing is known, or what is known is true no more.
+
+        Nobody lists a folder anew when a file in it is written over or was still being copied, so
+        every file is asked for its size and time.
+        """
+        return [item for item in items if _changed(item, briefs.get(item.path, _UNKNOWN).stamp)]
+
     def learn(self, items: Iterable[Item]) -> Iterator[int]:
         """Learn the facts of `items`, and keep them as it goes; gives the number done so far."""
         kept, rows = monotonic(), []
         try:
             for number, item in enumerate(items, 1):
                 with suppress(OSError, ValueError):  # gone in this very moment
-                    rows.append(_row(item, _stamp(item, _state(Path(item.path)))))
+                    rows.append(_row(item, _stamp(item, *_size_and_time(item.path))))
                 if monotonic() - kept > KEEP_S:
                     self._index.keep_facts(rows)
                     kept, rows = monotonic(), []
@@ -76,7 +87,7 @@ class Catalogue:
             state = _state(Path(item.path))
         except (OSError, ValueError):
             return examine(item), Hashes()
-        stamp, hashes = _stamp(item, state), self._index.hashes(*state)
+        stamp, hashes = _stamp(item, *state[1:]), self._index.hashes(*state)
         if (known := self._index.facts(item.path, stamp)) is not None:
             return known, hashes
         row = _row(item, stamp)
@@ -112,6 +123,17 @@ class Catalogue:
                 self._index.keep_hashes(*state, hashes=found)
         return found
 
+    def keep_pulled(self, path: Path, hashes: Hashes, *, url: str = "", version: str = "") -> None:
+        """Remember what was hashed while it came from `url`, in the version the server told."""
+        with suppress(OSError):
+            self._index.keep_hashes(*_state(path), hashes=hashes)
+            if version:
+                self._index.keep_source(url, version, hashes.sha256)
+
+    def pulled_from(self, url: str, version: str) -> str:
+        """The sha256 of what came from `url` when it had this version; "" if nothing did."""
+        return self._index.came_from(url, version) if version else ""
+
     def places(self, start: str) -> list[Path]:
         """Files anywhere that have a hash like `start`, as far as that is known."""
         paths = map(Path, self._index.places(start))
@@ -123,23 +145,42 @@ def _row(item: Item, stamp: str) -> tuple[str, str, str, Facts]:
     return item.path, stamp, item.path.removeprefix(item.top), examine(item)
 
 
-def _stamp(item: Item, state: State) -> str:
+def _changed(item: Item, stamp: str) -> bool:
+    try:
+        return _stamp(item, *_size_and_time(item.path)) != stamp
+    except (OSError, ValueError):  # a link to nothing: there is nothing to learn
+        return False
+
+
+def _stamp(item: Item, size: int, mtime_ns: int) -> str:
     """What changes when the model, a file beside it or this program does."""
-    _, size, mtime_ns = state
-    stamps = [f"{__version__}/{FORMAT}", f"{size}:{mtime_ns}"]
-    for name in names_beside(item.stem, item.beside):
-        with suppress(OSError):
-            status = Path(item.path).with_name(name).stat()
-            stamps.append(f"{name}:{status.st_size}:{status.st_mtime_ns}")
-    return "|".join(stamps).encode(errors="replace").decode()
+    beside = (_beside(item, name) for name in names_beside(item.stem, item.beside))
+    stamp = "|".join((_LEARNT_BY, f"{size}:{mtime_ns}", *beside))
+    return stamp if stamp.isascii() else stamp.encode(errors="replace").decode()
+
+
+def _beside(item: Item, name: str) -> str:
+    """A file beside the model as it stands in the stamp; pictures are never read."""
+    if name.endswith(PICTURES):
+        return name
+    try:
+        size, mtime_ns = _size_and_time(f"{item.path.rpartition(os.sep)[0]}{os.sep}{name}")
+    except OSError:
+        return name
+    return f"{name}:{size}:{mtime_ns}"
 
 
 def _state(path: Path) -> State:
-    """Real path, size and time of change of a file, or of all files of a folder together."""
+    """What the hashes of a file hang on: its real path, size and time of change."""
     real = os.path.realpath(path)
-    status = Path(real).stat()
+    return real, *_size_and_time(real)
+
+
+def _size_and_time(path: str) -> tuple[int, int]:
+    """Size in bytes and time of change of a file, or of all files of a folder together."""
+    status = os.stat(path)  # noqa: PTH116 - ten thousand times per listing
     if not S_ISDIR(status.st_mode):
-        return real, status.st_size, status.st_mtime_ns
-    parts = [part.stat() for part in parts_of(Path(real))]
+        return status.st_size, status.st_mtime_ns
+    parts = [part.stat() for part in parts_of(Path(path))]
     times = (each.st_mtime_ns for each in (status, *parts))
-    return real, sum(each.st_size for each in parts), max(times)
+    return sum(each.st_size for each in parts), max(times)

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from darkroom.core.model import Kind
 from darkroom.library.facts import Facts
 from darkroom.library.hashes import AUTOV3
 from darkroom.library.sidecars import Sidecar, names_beside, read_sidecars
-from darkroom.library.survey import Item
+from darkroom.library.survey import VAE_ENDS, Item
+from darkroom.weights.detect import GIVE_VAE
 from darkroom.weights.header import Header, read_header
 from darkroom.weights.probe import probe
 
@@ -29,7 +30,7 @@ def examine(item: Item) -> Facts:
         header = read_header(path)
     except BadFile as error:
         return _with(Facts(problem=error.sentence(), bytes=_size(path)), said)
-    return _with(_facts(header), said)
+    return _beside(_with(_facts(header), said), item.stem, names)
 
 
 def recommended(metadata: Mapping[str, str]) -> dict[str, float | str]:
@@ -66,7 +67,9 @@ def _facts(header: Header) -> Facts:
         components=found.components,
         ema=found.ema,
         distilled=found.distilled,
+        distilled_by=found.distilled_by,
         dialect=found.dialect,
+        rank=found.rank,
         base_model=found.base,
         title=found.title,
         author=found.author,
@@ -74,6 +77,7 @@ def _facts(header: Header) -> Facts:
         alias=_said(says("ss_output_name")),
         description=found.description,
         triggers=found.triggers,
+        tags=found.tags,
         recommended={**found.recommended, **recommended(header.metadata)},
         claimed=_data_hash(says("modelspec.hash_sha256", "")),
         trained_as=_data_hash(says("sshs_model_hash", "")),
@@ -96,7 +100,29 @@ def _with(facts: Facts, said: Sidecar) -> Facts:
     """Both: of a text, what the sidecars say; of words, theirs first, each once."""
     mine = Sidecar(**{f.name: getattr(facts, f.name) for f in fields(Sidecar)})
     both = said.over(mine)
+    both = replace(both, triggers=_each_once(both.triggers))
     return replace(facts, **{f.name: getattr(both, f.name) for f in fields(Sidecar)})
+
+
+def _each_once(triggers: Iterable[str]) -> tuple[str, ...]:
+    """The triggers without those whose words all stand in phrases before them."""
+    seen: set[str] = set()
+    kept = []
+    for phrase in triggers:
+        words = {word.strip().casefold() for word in phrase.split(",")}
+        if words - seen:
+            kept.append(phrase)
+        seen |= words
+    return tuple(kept)
+
+
+def _beside(facts: Facts, stem: str, names: Iterable[str]) -> Facts:
+    """The facts of a checkpoint that takes the VAE beside it: it lacks none."""
+    vaes = tuple(name for name in names if name.removeprefix(stem) in VAE_ENDS)
+    if facts.kind is not Kind.CHECKPOINT or not vaes:
+        return facts
+    problems = tuple(each for each in facts.problems if not each.endswith(GIVE_VAE))
+    return replace(facts, sidecars=(*facts.sidecars, vaes[0]), problems=problems)
 
 
 def _size(path: Path) -> int:

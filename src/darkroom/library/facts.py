@@ -9,6 +9,8 @@ from typing import Any
 from darkroom.core.model import Arch, Kind, Prediction, Variant
 from darkroom.library.hashes import Hashes
 
+EITHER = " or "  # between two families
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
@@ -25,8 +27,10 @@ class Facts:
     precision: str = ""  # "fp16", "mixed"
     components: tuple[str, ...] = ()
     distilled: str = ""  # "Turbo", "Lightning" …
+    distilled_by: str = ""  # what tells so: "tensors", "metadata" or "name"
     base_model: str = ""  # what it was made for or from
     dialect: str = ""  # of a LoRA: whose names it has
+    rank: str = ""  # of a LoRA: "16", "4 to 64"
     ema: bool = False  # holds averaged weights too
     title: str = ""
     author: str = ""
@@ -34,6 +38,7 @@ class Facts:
     alias: str = ""  # the name it was trained under
     description: str = ""
     notes: str = ""
+    negative: str = ""  # what its user puts into negative prompts with it
     weight: float = 0  # preferred strength of a LoRA; 0: says nothing
     triggers: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -50,11 +55,17 @@ class Facts:
         """Whether there is anything to say against the file."""
         return bool(self.problem or self.problems)
 
+    @property
+    def families(self) -> str:
+        """The family that it is for, or both where nothing tells which: "SD1 or SD2"."""
+        told = self.label.rpartition(" for ")[2]
+        return told if self.arch is Arch.OTHER and EITHER in told else self.arch.value
+
     def words(self) -> str:
         """The text that a search looks through."""
         told = (self.title, self.alias, self.label, self.base_model, self.distilled, self.author)
-        more = (*self.triggers, *self.tags, *self.claimed, *self.trained_as, self.description)
-        return "\n".join((*told, *more))
+        more = (*self.triggers, *self.tags, *self.claimed, *self.trained_as)
+        return "\n".join((*told, *more, self.description, self.notes))
 
     def to_json(self) -> str:
         """As the index keeps it: what is not at its default, in ASCII."""

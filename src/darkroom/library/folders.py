@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from darkroom.core.errors import BadRequest, shorten
 from darkroom.core.settings import expanded
+from darkroom.library.walk import open_file
 
 T = TypeVar("T")
 
@@ -111,7 +112,7 @@ def _yaml(path: Path) -> Folders:
     except ValueError as error:
         return Folders(problems=((path, str(error)),))
     found = Folders()
-    for section in sorted(sections, key=lambda section: section.get("is_default") is not True):
+    for section in sorted(sections, key=lambda section: not section.get("is_default")):
         try:
             found += _section(path.parent, section)
         except BadRequest as error:  # no home folder for a ~
@@ -123,7 +124,7 @@ def _sections(path: Path) -> list[Mapping[Any, Any]]:
     """The sections of the file; a ValueError says what is wrong with it."""
     import yaml  # only where there is such a file
 
-    with path.open("rb") as file:
+    with open_file(path) as file:
         raw = file.read(MOST_BYTES + 1)
     if len(raw) > MOST_BYTES:
         raise ValueError("it is too large to be a list of folders")
@@ -147,10 +148,17 @@ def _section(here: Path, section: Mapping[Any, Any]) -> Folders:
         if kind in ("base_path", "is_default", *NOT_MODELS) or not isinstance(value, str):
             continue
         for line in filter(None, map(str.strip, value.splitlines())):
-            models.append(base / _path(line))
+            models.append(_folder(base, line))
             if kind == "embeddings":
                 embeddings.append(models[-1])
     return Folders(models=_both(tuple(models), ()), embeddings=_both(tuple(embeddings), ()))
+
+
+def _folder(base: Path, line: str) -> Path:
+    """The folder that a line names, which in ComfyUI's example may end in a remark."""
+    named = base / _path(line)
+    bare = line.partition(" #")[0].rstrip()
+    return named if bare == line or is_folder(named) else base / _path(bare)
 
 
 def _path(value: object) -> Path:

@@ -3,7 +3,8 @@
     sha256    64 digits of the whole file; its first 10 are AutoV2, what A1111 writes in brackets
     autov3    12 digits of what follows a safetensors header, so that edits of its metadata leave
               it alone; of any other file the first 12 of sha256
-    legacy    8 digits of 64 KiB from the first MiB on: A1111's old hash (AutoV1), far from unique
+    legacy    8 digits of 64 KiB from the first MiB on: A1111's old hash (AutoV1), far from unique;
+              none of shorter files, which all had the same
 
 A diffusers folder counts as one file: its sha256 is that of the lines `sha256  name` of its parts.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from darkroom.core.errors import BadFile
+from darkroom.library.walk import open_file
 
 LEGACY = slice(0x100000, 0x110000)  # bytes
 AUTOV2, AUTOV3, LEGACY_DIGITS = 10, 12, 8
@@ -55,7 +57,7 @@ def hashes_of(path: Path) -> Hashes:
 def legacy_of(path: Path) -> str:
     """The old hash alone, from 64 KiB of the file."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return _legacy(file)
     except OSError:  # a folder, or a file that cannot be read
         return ""
@@ -77,41 +79,48 @@ def _folder(folder: Path) -> Hashes:
 
 
 def _file(path: Path) -> Hashes:
-    with path.open("rb") as file:
-        both = _Both(_data_start(file))
-        hashlib.file_digest(file, lambda: both)  # type: ignore[arg-type, return-value]
-        return Hashes(both.whole.hexdigest(), both.autov3, _legacy(file))
+    with open_file(path) as file:
+        digest = Digest()
+        hashlib.file_digest(file, lambda: digest)  # type: ignore[arg-type, return-value]
+        return digest.hashes(file)
 
 
 def _legacy(file: BinaryIO) -> str:
     file.seek(LEGACY.start)
     block = file.read(LEGACY.stop - LEGACY.start)
-    return hashlib.sha256(block).hexdigest()[:LEGACY_DIGITS]
+    return hashlib.sha256(block).hexdigest()[:LEGACY_DIGITS] if block else ""
 
 
-def _data_start(file: BinaryIO) -> int:
-    """Where the data of a safetensors file begins, in bytes; 0 of any other file."""
-    head = file.read(_LENGTH + 1)
-    file.seek(0)
+def _data_start(head: bytes) -> int:
+    """Where the data of a safetensors file with this head begins; 0 of any other file."""
     length = int.from_bytes(head[:_LENGTH], "little")
-    return _LENGTH + length if head[_LENGTH:] == b"{" and length <= MOST_HEADER else 0
+    return _LENGTH + length if head[_LENGTH:] == b"{" and 0 < length <= MOST_HEADER else 0
 
 
-class _Both:
-    """A digest of all that it is fed, and of what lies behind the first `start` bytes."""
+class Digest:
+    """Hashes a file that it is fed from the first byte on, in pieces of any size."""
 
-    def __init__(self, start: int) -> None:
-        self.whole = hashlib.sha256()
-        self._data = hashlib.sha256() if start else None
-        self._left = start
+    def __init__(self) -> None:
+        self._whole, self._data = hashlib.sha256(), hashlib.sha256()
+        self._head = b""
+        self._fed = self._start = 0  # bytes; where the data begins, if it is safetensors
 
-    def update(self, block: memoryview) -> None:
-        self.whole.update(block)
-        if self._data is not None:
-            skipped = min(self._left, len(block))
-            self._left -= skipped
-            self._data.update(block[skipped:])
+    def update(self, piece: bytes | memoryview) -> None:
+        """Take the next bytes."""
+        self._whole.update(piece)
+        if len(self._head) <= _LENGTH:
+            self._head += piece[: _LENGTH + 1 - len(self._head)]
+            self._start = _data_start(self._head)
+        if self._start:
+            self._data.update(piece[max(self._start - self._fed, 0) :])
+        self._fed += len(piece)
 
     @property
-    def autov3(self) -> str:
-        return (self._data or self.whole).hexdigest()[:AUTOV3]
+    def sha256(self) -> str:
+        """Of all that came so far."""
+        return self._whole.hexdigest()
+
+    def hashes(self, file: BinaryIO) -> Hashes:
+        """All hashes of the file that was fed, which is open as `file`."""
+        data = self._data if self._start else self._whole
+        return Hashes(self.sha256, data.hexdigest()[:AUTOV3], _legacy(file))

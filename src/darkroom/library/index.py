@@ -3,6 +3,8 @@
     folder   the names in each folder that was looked into, true while its time of change stays
     file     the facts of a model file, true while its stamp (size, time, sidecars) stays
     hash     the hashes of a file, true while its size and time stay
+    source   what came from an address (its digest: it may hold secrets), true while the server
+             tells the same version
 
 Paths are kept as the system has them, which may be no text. Everything here can be learnt again,
 so nothing here is ever a reason to fail: without a place to write, memory takes its place; a
@@ -10,6 +12,7 @@ damaged file is put aside and begun anew; a locked one is done without. Several 
 use one file at a time (WAL), and so may several threads one `Index`.
 """
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -38,8 +41,9 @@ class Brief(NamedTuple):
     """The facts by which a listing is ordered and filtered."""
 
     kind: Kind
-    arch: str
+    arch: str  # "SD1", or "SD1 or SD2"
     troubled: bool  # something about the file is said in `problem` or `problems`
+    stamp: str = ""  # of the file when it was learnt about
 
 
 MIGRATIONS: tuple[str, ...] = (
@@ -59,6 +63,8 @@ MIGRATIONS: tuple[str, ...] = (
     insert into hash select path, size, mtime_ns, sha256, '', '' from file_hash;
     drop table file_hash;
     """,
+    "create table source (url text primary key, version text, sha256 text) without rowid;",
+    "update hash set legacy = '' where legacy = 'e3b0c442';",  # of nothing: it names no file
 )
 
 
@@ -93,10 +99,10 @@ class Index:
 
     def briefs(self) -> dict[str, Brief]:
         """The brief of every file whose facts are known, by its path."""
-        rows = self._rows("select path, kind, arch, troubled from file")
+        rows = self._rows("select path, kind, arch, troubled, stamp from file")
         return {
-            os.fsdecode(path): Brief(_KINDS.get(kind, Kind.UNKNOWN), arch, bool(troubled))
-            for path, kind, arch, troubled in rows
+            os.fsdecode(path): Brief(_KINDS.get(kind, Kind.UNKNOWN), arch, bool(troubled), stamp)
+            for path, kind, arch, troubled, stamp in rows
         }
 
     def facts(self, path: str, stamp: str) -> Facts | None:
@@ -108,7 +114,7 @@ class Index:
     def keep_facts(self, rows: Iterable[tuple[str, str, str, Facts]]) -> None:
         """Remember (path, stamp, words of its name, facts) of files."""
         told = [
-            (os.fsencode(path), stamp, facts.kind.value, facts.arch.value, facts.troubled,
+            (os.fsencode(path), stamp, facts.kind.value, facts.families, facts.troubled,
              _plain(facts.alias), _plain(f"{words}\n{facts.words()}"), facts.to_json())
             for path, stamp, words, facts in rows
         ]  # fmt: skip
@@ -149,6 +155,19 @@ class Index:
         query = "select path from hash where sha256 >= ? and sha256 < ? or autov3 = ? or legacy = ?"
         given = (start, f"{start}g", start, start)
         return [os.fsdecode(path) for (path,) in self._rows(query, given)]
+
+    # ---- downloads
+
+    def keep_source(self, url: str, version: str, sha256: str) -> None:
+        """Remember what came from an address."""
+        row = (_key(url), version, sha256)
+        self._write("insert or replace into source values (?, ?, ?)", [row])
+
+    def came_from(self, url: str, version: str) -> str:
+        """The sha256 of what came from this address in this version; "" if nothing did."""
+        query = "select sha256 from source where url = ? and version = ?"
+        rows = self._rows(query, (_key(url), version))
+        return str(rows[0][0]) if rows else ""
 
     # ---- the file
 
@@ -253,6 +272,10 @@ def _put_aside(database: Path) -> None:
         path = Path(f"{database}{end}")
         with suppress(OSError):
             path.replace(f"{database}.damaged{end}")
+
+
+def _key(url: str) -> str:
+    return hashlib.sha256(url.encode(errors="surrogatepass")).hexdigest()
 
 
 def _plain(said: str) -> str:

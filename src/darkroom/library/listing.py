@@ -4,17 +4,29 @@ Within a kind no two models have one name; a LoRA and a checkpoint may. What cou
 have been a checkpoint, so it is named among those.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from darkroom.core.model import Kind
-from darkroom.library.facts import Found
+from darkroom.core.errors import UnknownName
+from darkroom.core.model import Arch, Kind
+from darkroom.library.facts import EITHER, Found
 from darkroom.library.index import Brief
 from darkroom.library.survey import Item, Survey
 
 STARTER = "starter"  # no other checkpoint is called so
 UNREAD = Brief(Kind.UNKNOWN, "", True)
+FAMILIES = {  # what they are called, without spaces and dots
+    Arch.SD1: r"sd1[1-5x]?|1[1-5]",
+    Arch.SD2: r"sd2[01x]?|2[01]",
+    Arch.SDXL: r"(sd)?xl(10?)?|pony|illustrious|noobai",
+    Arch.SDXL_REFINER: r"((sd)?xl)?(10)?refiner",
+    Arch.SD3: r"sd3[05]?",
+    Arch.FLUX: r"flux1?",
+    Arch.SVD: r"svd(xt)?|stablevideodiffusion",
+    Arch.OTHER: r"other",
+}
 _PLACES = {kind: place for place, kind in enumerate(Kind)}
 
 
@@ -23,7 +35,7 @@ class Wanted:
     """Which models a listing shows; what is empty leaves nothing out."""
 
     kind: Kind | None = None
-    arch: str = ""
+    arch: str = ""  # as `family_of` gives it
     words: tuple[str, ...] = ()  # all of them are said about the model
     problems: bool = False  # only those with any
 
@@ -36,7 +48,7 @@ class Wanted:
         """Whether a model with this brief is shown, as far as the brief tells."""
         return (
             self.kind in (None, brief.kind)
-            and self.arch.casefold() in ("", brief.arch.casefold())
+            and (not self.arch or self.arch in brief.arch.split(EITHER))
             and (brief.troubled or not self.problems)
         )
 
@@ -50,6 +62,7 @@ class Page:
 
     total: int
     items: tuple[Found, ...]
+    missed: tuple[Found, ...] = ()  # folders that cannot be looked into, whether listed or not
 
 
 class Entry(NamedTuple):
@@ -58,6 +71,17 @@ class Entry(NamedTuple):
     name: str
     item: Item
     brief: Brief
+
+
+def family_of(word: str) -> str:
+    """The family that a word means, in whatever way it is written: "sd 1.5", "XL"."""
+    plain = "".join(filter(str.isalnum, word.casefold()))
+    plain = plain.replace("stablediffusion", "sd").replace("sdv", "sd").replace("xlv", "xl")
+    for arch, pattern in FAMILIES.items():
+        if re.fullmatch(pattern, plain):
+            return arch.value
+    known = [arch.value for arch in FAMILIES]
+    raise UnknownName("family", word, known, hint=f"Families: {', '.join(known)}.")
 
 
 def entries(survey: Survey, briefs: dict[str, Brief]) -> list[Entry]:

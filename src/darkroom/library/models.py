@@ -4,6 +4,7 @@ A listing reads headers only, and of files that are new or changed only. A file 
 card is asked for, or when it is looked for by hash and no file whose hash is known is the one.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -11,7 +12,7 @@ from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from darkroom.core.errors import BadFile, UnknownName
+from darkroom.core.errors import BadFile, BadRequest, UnknownName
 from darkroom.core.model import Kind, ModelCard
 from darkroom.core.settings import Settings, expanded
 from darkroom.library.catalogue import Catalogue
@@ -30,29 +31,30 @@ from darkroom.library.listing import (
     naming,
     ordered,
 )
-from darkroom.library.survey import Item, Survey, split, text
+from darkroom.library.survey import VAE_ENDS, Item, Survey, hash_in, plainer, split, text
 from darkroom.library.walk import read_folder
 from darkroom.weights.detect import detect
 from darkroom.weights.header import read_header
 
-VAE_ENDS = (".vae.safetensors", ".vae.sft", ".vae.ckpt", ".vae.pt", ".vae.bin")
 BY_PATH = (Kind.CHECKPOINT, Kind.VAE)  # kinds that may be named by a path
 REINSTALL = "Install Darkroom again."
 UNLISTED = Brief(Kind.UNKNOWN, "", False)  # of a file in no folder of ours
 LEAST_HASH = 8  # digits; fewer could be a name
+OF_NOTHING = hashlib.sha256().hexdigest()[:LEGACY_DIGITS]  # the old hash of every small file
+MOST_MISSED = 3  # folders that a hint speaks of
 MOST_READ = 8 << 30  # bytes read to find one file by its hash, of kinds that are many
 
 
 class Library:
     """Looks for models in `folders`, besides the starter that comes with the program.
 
-    `own` are further folders, which need not be there.
+    `own` are further folders, which need not be there. `catalogue` is what is known of the files.
     """
 
     def __init__(self, folders: tuple[Path, ...], index: Index, *, own: tuple[Path, ...] = ()):
         self._asked = tuple(path.absolute() for path in folders)
         self._own = tuple(path.absolute() for path in own)
-        self._catalogue = Catalogue(self._tops, index)
+        self.catalogue = Catalogue(self._tops, index)
 
     @classmethod
     def of(cls, settings: Settings) -> "Library":
@@ -72,25 +74,30 @@ class Library:
 
         What is new is learnt first; `learn` does that with an eye on how far it is.
         """
-        survey = self._catalogue.survey()
+        survey = self.catalogue.survey()
         found = [entry for entry in self._entries(survey) if wanted.takes(entry.brief)]
         if wanted.words:
-            told = self._catalogue.search(wanted.words)
+            told = self.catalogue.search(wanted.words)
             found = [entry for entry in found if entry.item.path in told]
         found = ordered(found, wanted.words)
-        folders = () if wanted.partial else self._folder_problems(survey)
+        troubles = self._folder_problems(survey)
+        folders = () if wanted.partial else troubles
         end = None if most is None else first + most
         shown = [self._found(entry) for entry in found[first:end]]
         shown += folders[max(first - len(found), 0) : end and max(end - len(found), 0)]
-        return Page(len(found) + len(folders), tuple(shown))
+        return Page(len(found) + len(folders), tuple(shown), tuple(troubles))
+
+    def folder_problems(self) -> Sequence[Found]:
+        """Every folder that was asked for and cannot be looked into, with the reason."""
+        return self._folder_problems(self.catalogue.survey())
 
     def learn(self) -> Iterator[tuple[int, int]]:
         """Learn about the files that are new: (how many are done, of how many).
 
         It may be left at any time; what was learnt stays.
         """
-        news = self._news(self._catalogue.survey(), self._catalogue.briefs())
-        for done in self._catalogue.learn(news):
+        news = self._news(self.catalogue.survey(), self.catalogue.briefs())
+        for done in self.catalogue.learn(news):
             yield done, len(news)
 
     def hash_all(self, wanted: Wanted = EVERYTHING) -> Iterator[tuple[Found, int]]:
@@ -101,12 +108,12 @@ class Library:
         left = [found for found in self.list(wanted) if not found.hashes and _readable(found)]
         for number, found in enumerate(left, 1):
             with suppress(BadFile):
-                self._catalogue.hashes(found.path)
+                self.catalogue.hashes(found.path)
                 yield found, len(left) - number
 
     def hash_anew(self, found: Found) -> Found:
         """The model again, with hashes from reading it now; BadFile if it cannot be read."""
-        hashes = self._catalogue.hashes(found.path, anew=True)
+        hashes = self.catalogue.hashes(found.path, anew=True)
         return Found(name=found.name, path=found.path, facts=found.facts, hashes=hashes)
 
     # ---- one model
@@ -116,6 +123,7 @@ class Library:
 
         A listed name may carry its extension; a file of that name in this folder goes first.
         """
+        _refuse_empty(name)
         if (card := self.find_listed(name) or self.find_hash(name)) is not None:
             return card
         path = expanded(Path(name))
@@ -132,17 +140,25 @@ class Library:
 
         A name is the listed one, with or without its folders and extension, the name it was
         trained under, or a hash: sha256 or its start, AutoV2, AutoV3, or A1111's old one. A VAE may
-        be a path too. UnknownName has the nearest names.
+        be a path too. UnknownName has the nearest names; BadFile says what else is called so.
         """
+        if kind in BY_PATH:
+            _refuse_empty(name)
         if kind is Kind.CHECKPOINT:
             return self.find(name)
         entry = self._listed(kind, name) or self._listed(kind, split(name)[0])
         entry = entry or self._trained_as(kind, name) or self._hashed(kind, name)
         if entry is None and kind in BY_PATH and _there(expanded(Path(name))):
             entry = self._at(expanded(Path(name)))
+        entry = entry or self._listed(None, split(name)[0])  # which says why it is none
         if entry is None:
             raise self._unknown(kind, name)
         return self._card_of(kind, entry)
+
+    def choices(self, kind: Kind, name: str) -> Sequence[str]:
+        """The models of that kind that `name` means equally well; the first is the one taken."""
+        found = self._alike(kind, name) or self._alike(kind, split(name)[0])
+        return [entry.name for entry in found or self._all_trained_as(kind, name)]
 
     def look_up(self, name: str, kind: Kind | None = None) -> Found:
         """What is known of the model called `name`, usable or not, with its hashes.
@@ -151,7 +167,7 @@ class Library:
         """
         found = self._found(self._anywhere(name, kind))
         with suppress(BadFile):
-            hashes = self._catalogue.hashes(found.path)
+            hashes = self.catalogue.hashes(found.path)
             return Found(name=found.name, path=found.path, facts=found.facts, hashes=hashes)
         return found
 
@@ -177,7 +193,7 @@ class Library:
 
     def vae_beside(self, card: ModelCard) -> ModelCard | None:
         """The VAE in a file beside the checkpoint and named like it, `name.vae.safetensors`."""
-        listed = self._catalogue.survey().called(card.name)
+        listed = self.catalogue.survey().called(card.name)
         same = (i.path for i in listed if os.path.realpath(i.path) == card.path)
         for checkpoint in (card.path, *same):
             stem = checkpoint if is_folder(Path(checkpoint)) else split(checkpoint)[0]
@@ -192,16 +208,15 @@ class Library:
         return tuple(dict.fromkeys((*installed(self._asked).models, *self._own)))
 
     def _news(self, survey: Survey, briefs: dict[str, Brief]) -> Sequence[Item]:
-        every = (_starter(), *survey.all())
-        return [item for item in every if item.path not in briefs]
+        return self.catalogue.news((_starter(), *survey.all()), briefs)
 
     def _entries(self, survey: Survey) -> Sequence[Entry]:
         """Every model, the starter first, each known now."""
-        briefs = self._catalogue.briefs()
+        briefs = self.catalogue.briefs()
         if news := self._news(survey, briefs):
-            for _ in self._catalogue.learn(news):
+            for _ in self.catalogue.learn(news):
                 pass
-            briefs = self._catalogue.briefs()
+            briefs = self.catalogue.briefs()
         starter = _starter()
         first = Entry(STARTER, starter, briefs.get(starter.path, _brief(Facts())))
         return [first, *entries(survey, briefs)]
@@ -211,13 +226,17 @@ class Library:
         if name.casefold() == STARTER:
             yield Entry(STARTER, _starter(), Brief(Kind.CHECKPOINT, "", False))
         items = survey.called(name)
-        yield from named(items, lambda item: _brief(self._catalogue.facts(item)))
+        yield from named(items, lambda item: _brief(self.catalogue.facts(item)))
 
     def _listed(self, kind: Kind | None, name: str) -> Entry | None:
-        """The model listed as `name`, by ever weaker likeness."""
+        """The model listed as `name`."""
+        return next(iter(self._alike(kind, name)), None)
+
+    def _alike(self, kind: Kind | None, name: str) -> Sequence[Entry]:
+        """The models listed as `name`, by ever weaker likeness; the first is meant."""
         found = [
             entry
-            for entry in self._called(self._catalogue.survey(), name)
+            for entry in self._called(self.catalogue.survey(), name)
             if kind is None or naming(entry.brief.kind) is kind
         ]
         found.sort(key=lambda entry: naming(entry.brief.kind) is not Kind.CHECKPOINT)
@@ -229,15 +248,19 @@ class Library:
             lambda entry: entry.name.casefold() == folded,
             lambda entry: text(entry.item.stem).casefold() == folded,  # as A1111 calls it
         ):
-            if (entry := next(filter(alike, found), None)) is not None:
-                return entry
-        return None
+            if same := list(filter(alike, found)):
+                return same
+        written = (self._alike(kind, plain) for plain in plainer(name))  # as other programs do
+        return next(filter(None, written), ())
 
     def _anywhere(self, name: str, kind: Kind | None) -> Entry:
         """The model called `name`, by whatever it can be called; else UnknownName or BadFile."""
+        _refuse_empty(name)
         path = expanded(Path(name))
         entry = self._listed(kind, name)
         if entry is None and _there(path):
+            if is_folder(path):
+                read_header(path)  # says what it is, if it is no model
             entry = self._at(path)
         entry = entry or self._listed(kind, split(name)[0])
         entry = entry or self._trained_as(kind, name) or self._hashed(kind, name)
@@ -249,23 +272,25 @@ class Library:
 
     def _trained_as(self, kind: Kind | None, name: str) -> Entry | None:
         """The model that was trained under this name."""
-        every = self._entries(self._catalogue.survey())  # all are known now
-        paths = self._catalogue.called(name)
-        same = (e for e in every if e.item.path in paths and kind in (None, e.brief.kind))
-        return next(same, None)
+        return next(iter(self._all_trained_as(kind, name)), None)
+
+    def _all_trained_as(self, kind: Kind | None, name: str) -> Sequence[Entry]:
+        every = self._entries(self.catalogue.survey())  # all are known now
+        paths = self.catalogue.called(name)
+        return [e for e in every if e.item.path in paths and kind in (None, e.brief.kind)]
 
     def _hashed(self, kind: Kind | None, start: str, *, likely: str = "") -> Entry | None:
         """The model with this hash; files whose hash is known go before those to be read."""
-        start = start.casefold().removeprefix("0x")
-        if len(start) < LEAST_HASH or set(start) - set("0123456789abcdef"):
+        start = (hash_in(start) or start).casefold().removeprefix("0x")
+        if start == OF_NOTHING or len(start) < LEAST_HASH or set(start) - set("0123456789abcdef"):
             return None
         if likely and (entry := self._listed(kind, likely)) and self._has(entry, start):
             return entry
-        places = {str(path) for path in self._catalogue.places(start)}
+        places = {str(path) for path in self.catalogue.places(start)}
         if places and (entry := self._first_at(places, kind)) is not None:
             return entry
-        every = [e for e in self._entries(self._catalogue.survey()) if kind in (None, e.brief.kind)]
-        claimed = self._catalogue.search([start])
+        every = [e for e in self._entries(self.catalogue.survey()) if kind in (None, e.brief.kind)]
+        claimed = self.catalogue.search([start])
         for entry in (entry for entry in every if entry.item.path in claimed):
             if self._has(entry, start):
                 return entry
@@ -279,7 +304,7 @@ class Library:
         """A model that is one of the files `places`; a listed one, if there is one."""
         found = [self._at(Path(path)) for path in sorted(places)]
         for entry in sorted(found, key=lambda entry: entry.brief == UNLISTED):
-            if kind in (None, self._catalogue.facts(entry.item).kind):
+            if kind in (None, self.catalogue.facts(entry.item).kind):
                 return entry
         return None
 
@@ -290,7 +315,7 @@ class Library:
             sized.sort(key=lambda pair: pair[0])
         read = 0
         for size, entry in sized:
-            if not self._catalogue.known_hashes(Path(entry.item.path)):
+            if not self.catalogue.known_hashes(Path(entry.item.path)):
                 read += size
                 if most is not None and read > most:
                     return None
@@ -300,14 +325,14 @@ class Library:
 
     def _has(self, entry: Entry, start: str) -> bool:
         try:
-            return self._catalogue.hashes(Path(entry.item.path)).match(start)
+            return self.catalogue.hashes(Path(entry.item.path)).match(start)
         except BadFile:
             return False
 
     def _at(self, path: Path) -> Entry:
         """The model at a path, with its listed name if it has one."""
         real = os.path.realpath(path)
-        survey = self._catalogue.survey()
+        survey = self.catalogue.survey()
         for entry in self._called(survey, path.name):
             if os.path.realpath(entry.item.path) == real:
                 return entry
@@ -322,7 +347,7 @@ class Library:
 
     def _found(self, entry: Entry) -> Found:
         path = Path(entry.item.path)
-        facts, hashes = self._catalogue.look(entry.item)
+        facts, hashes = self.catalogue.look(entry.item)
         if entry.item.path == str(starter_path()) and facts.problem:
             facts = replace(facts, problem=f"{facts.problem} {REINSTALL}")
         return Found(name=entry.name, path=path, facts=facts, hashes=hashes)
@@ -349,8 +374,8 @@ class Library:
             if entry.item.path == str(starter_path()):
                 raise BadFile(str(error), hint=REINSTALL) from error
             raise
-        facts = self._catalogue.facts(entry.item)
-        hashes = self._catalogue.hashes(Path(entry.item.path))
+        facts = self.catalogue.facts(entry.item)
+        hashes = self.catalogue.hashes(Path(entry.item.path))
         return ModelCard(
             sha256=hashes.sha256,
             path=os.path.realpath(entry.item.path),
@@ -371,11 +396,12 @@ class Library:
     def _card_of(self, kind: Kind, entry: Entry) -> ModelCard:
         """The card of a model of another kind; BadFile if it is not of that kind."""
         path = Path(entry.item.path)
-        facts = self._catalogue.facts(entry.item)
+        facts = self.catalogue.facts(entry.item)
         header = read_header(path)
         if facts.kind is not kind:
-            raise BadFile(f"{path} is {facts.label}, not of the kind {kind}")
-        hashes = self._catalogue.hashes(path)
+            hint = "Choose a checkpoint with --model." if facts.kind is Kind.CHECKPOINT else ""
+            raise BadFile(f"{path} is {facts.label}, not of the kind {kind}", hint=hint)
+        hashes = self.catalogue.hashes(path)
         return ModelCard(
             sha256=hashes.sha256,
             path=os.path.realpath(path),
@@ -391,11 +417,16 @@ class Library:
 
     def _unknown(self, kind: Kind | None, name: str) -> UnknownName:
         """Nothing is called `name`; offers what is."""
-        every = self._entries(self._catalogue.survey())
+        survey = self.catalogue.survey()
+        every = self._entries(survey)
         known = [e.name for e in every if kind is None or naming(e.brief.kind) is kind]
         what = "model" if kind in (None, Kind.CHECKPOINT) else str(kind)
         ways = "; a path works too" if kind is None or kind in BY_PATH else ""
-        return UnknownName(what, name, known, hint=f"`darkroom models` lists them{ways}.")
+        missed = [
+            f"{f.name} was not looked into: {f.problem}." for f in self._folder_problems(survey)
+        ]
+        hint = " ".join((f"`darkroom models` lists them{ways}.", *missed[:MOST_MISSED]))
+        return UnknownName(what, name, known, hint=hint)
 
 
 def starter_path() -> Path:
@@ -416,7 +447,14 @@ def _starter() -> Item:
 
 
 def _brief(facts: Facts) -> Brief:
-    return Brief(facts.kind, facts.arch.value, facts.troubled)
+    return Brief(facts.kind, facts.families, facts.troubled)
+
+
+def _refuse_empty(name: str) -> None:
+    """BadRequest of a name that says nothing: as a path it would be the current folder."""
+    if not name.strip():
+        hint = "`darkroom models` lists them."
+        raise BadRequest("the name of a model is missing", hint=hint)
 
 
 def _readable(found: Found) -> bool:

@@ -3,9 +3,10 @@
     name.civitai.info    Civitai's record of the version, as download helpers keep it
     name.cm-info.json    the same facts, as Stability Matrix keeps them
     name.metadata.json   the same, as the LoRA manager of ComfyUI keeps them
-    name.json            what a user told A1111: activation text, preferred weight, notes
+    name.json            what a user told A1111: activation and negative text, weight, notes
     name.txt             a description
     name.yaml            how a checkpoint was trained (read where the checkpoint is)
+    name.vae.safetensors the VAE that a checkpoint takes (.vae.pt too); only that it is there
 
 All of it comes from strangers: it is read up to a bound, what does not fit is left out, and a file
 that cannot be read is a problem in words, never a failure.
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from darkroom.core.errors import shorten
+from darkroom.library.survey import VAE_ENDS
+from darkroom.library.walk import open_file
 
 MOST_BYTES = 4 << 20  # of one file
 MOST_TEXT, MOST_WORD, MOST_WORDS = 20_000, 1_000, 100  # characters, characters, words
@@ -42,6 +45,7 @@ class Sidecar:
     base_model: str = ""
     author: str = ""
     notes: str = ""
+    negative: str = ""
     weight: float = 0
     triggers: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
@@ -62,7 +66,9 @@ class Sidecar:
 
 def names_beside(stem: str, names: Collection[str]) -> tuple[str, ...]:
     """Of the `names` in a folder those that speak of the model file `stem`."""
-    return tuple(name for end in (*_READERS, ".yaml", *PICTURES) if (name := stem + end) in names)
+    if not names:
+        return ()
+    return tuple(name for end in _ENDS if (name := stem + end) in names)
 
 
 def read_sidecars(folder: Path, stem: str, names: Iterable[str]) -> Sidecar:
@@ -79,7 +85,7 @@ def read_sidecars(folder: Path, stem: str, names: Iterable[str]) -> Sidecar:
 
 def _read(path: Path, reader: "Reader") -> Sidecar:
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             raw = file.read(MOST_BYTES + 1)
         if len(raw) > MOST_BYTES:
             return Sidecar(problems=(f"{path.name} beside it is too large to be read",))
@@ -146,6 +152,7 @@ def _a1111(found: Json) -> Sidecar:
         description=_prose(found.get("description")),
         base_model="" if version == "Unknown" else version,
         notes=_prose(found.get("notes")),
+        negative=_line(found.get("negative text")),
         weight=_number(found.get("preferred weight")),
         triggers=_words([found.get("activation text")]),
     )
@@ -165,6 +172,9 @@ _READERS: dict[str, Reader] = {
     ".txt": _text,
     ".description.txt": _text,
 }
+
+
+_ENDS = (*_READERS, ".yaml", *VAE_ENDS, *PICTURES)
 
 
 def _part(found: Json, name: str) -> Json:

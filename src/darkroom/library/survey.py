@@ -21,11 +21,15 @@ from darkroom.library.walk import Folder, folders_below
 SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 """The first has the first claim to a name."""
 
+VAE_ENDS = (".vae.safetensors", ".vae.sft", ".vae.ckpt", ".vae.pt", ".vae.bin")
+"""Of a VAE that a checkpoint called the same takes; the first goes before the others."""
+
 PIPELINE, COMPONENT = "model_index.json", "config.json"
 _WEIGHTS = re.compile(
     r"(diffusion_pytorch_model|pytorch_model|model)([.-].*)?\.(safetensors|bin)", re.ASCII
 )
 _CACHE = re.compile(r"(?:.*/)?models--([^/]+?)--([^/]+)/snapshots/[0-9a-f]{7,64}(?=/|$)")
+_TITLE = re.compile(r" \[([0-9a-f]{8,64})\]$", re.I)
 _NUMBER = re.compile(r" \(\d+\)$")
 
 
@@ -35,7 +39,7 @@ class Item:
 
     path: str
     top: str  # the folder that was asked for
-    beside: frozenset[str] = frozenset()  # names of the files next to it
+    beside: frozenset[str] = frozenset()  # names of the files next to it: no models, or VAEs
     is_folder: bool = False
 
     @property
@@ -103,9 +107,11 @@ def _models(top: str, folder: Folder, listed: dict[str, Folder]) -> Iterator[Ite
     if _is_model(folder):
         above = listed.get(folder.path.rpartition(os.sep)[0])
         yield Item(folder.path, top, above.files if above else frozenset(), is_folder=True)
-    for name in sorted(folder.files):
-        if name.lower().endswith(SUFFIXES) and not _is_part(folder, name):
-            yield Item(f"{folder.path}{os.sep}{name}", top, folder.files)
+    files = sorted(name for name in folder.files if name.lower().endswith(SUFFIXES))
+    beside = folder.files.difference(name for name in files if not name.endswith(VAE_ENDS))
+    for name in files:
+        if not _is_part(folder, name):
+            yield Item(f"{folder.path}{os.sep}{name}", top, beside)
 
 
 def _enter(folder: Folder) -> Sequence[str]:
@@ -128,6 +134,25 @@ def split(name: str) -> tuple[str, str]:
     """A file's name without its suffix, and the suffix, if it is a model's."""
     dot = name.rfind(".")
     return (name[:dot], name[dot:]) if dot > 0 and name[dot:].lower() in SUFFIXES else (name, "")
+
+
+def hash_in(name: str) -> str:
+    """The hash at the end of a title as A1111 writes it, `anime/ink.ckpt [885f6d3daf]`; or ""."""
+    found = _TITLE.search(name)
+    return found[1] if found else ""
+
+
+def plainer(name: str) -> Iterator[str]:
+    """What a name is without what other programs write around it, the most exact first.
+
+    That is the hash of a title and then its extension, or the name of a folder of one kind.
+    """
+    kind, _, rest = name.replace("\\", "/").partition("/")
+    if hash_in(name):
+        yield (title := _TITLE.sub("", name))
+        yield split(title)[0]
+    elif rest and kind.casefold() in KINDS | {"models"}:
+        yield rest
 
 
 def key(name: str) -> str:

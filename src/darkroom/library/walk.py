@@ -4,11 +4,14 @@ A folder's listing holds its names only, no sizes: so it stays true while the fo
 change does, and a listing that is known already is not made again.
 """
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
+from typing import BinaryIO
 
 UNSETTLED_NS = 3 * 10**9  # a folder that changed this lately may change again at the same time
 SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
@@ -38,6 +41,13 @@ def read_folder(path: str) -> Folder:
                 continue
             (below if _is_folder(entry) else files).append(entry.name)
     return Folder(path, settled, frozenset(files), tuple(sorted({*below} - SKIPPED)))
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read it; OSError of pipes and devices, which may have no beginning or end."""
+    if not S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return path.open("rb")
 
 
 def files_below(

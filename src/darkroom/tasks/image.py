@@ -12,7 +12,7 @@ from torch import Tensor
 from darkroom.core.errors import BadRequest, OutOfMemory, OutputError
 from darkroom.core.event import Event
 from darkroom.core.prompt import Part, networks, parts
-from darkroom.core.recipe import Recipe, UsedModel
+from darkroom.core.recipe import DEFAULTS, Recipe, UsedModel
 from darkroom.core.request import ResolvedRequest
 from darkroom.core.sampler_options import adds_noise, notes
 from darkroom.core.sampler_table import find_sampler, find_scheduler
@@ -65,7 +65,7 @@ def generate(
         fitting = Fitting(engine, model, plan)
         fitting.check()
         run = _Run(fitting, request, job, unfinished, networks)
-        fitting.notes += _without_effect(request)
+        fitting.notes += [*job.notes, *_without_effect(request)]
         if like is not None:
             fitting.notes += like.differences(run.first())
         yield run.started()
@@ -176,8 +176,19 @@ class _Run:
             "device": fitting.engine.device.name,
             "plan": fitting.plan.describe(),
             "networks": list(self.networks.said),
+            "recommended": self._recommended(),
         }
         return Event("started", told)
+
+    def _recommended(self) -> dict[str, float | str]:
+        """What the model recommends and the request has, where that is not the usual."""
+        told = self.fitting.model.card.recommended.items()
+        usual = {name: field.default for name, field in type(self.request).model_fields.items()}
+        return {
+            name: value
+            for name, value in told
+            if getattr(self.request, name, None) == value != (usual | DEFAULTS).get(name)
+        }
 
     def first(self) -> Recipe:
         """What the first picture will be made of."""

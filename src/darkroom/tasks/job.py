@@ -58,6 +58,7 @@ class Job:
     shelf: Shelf  # embeddings that prompts may name
     wording: Wording = field(default_factory=Wording)  # styles and wildcards
     files: Files = field(default_factory=dict)  # of the networks that its prompts name
+    notes: tuple[str, ...] = ()  # on the names in the request, said at the start
     stop: Callable[[], bool] = bool  # whether the user wants to stop; bool() is False
 
     def check(self) -> None:

@@ -20,11 +20,12 @@ from darkroom.core.model import ModelCard
 from darkroom.core.prompt import Role, Wish, networks, wishes
 from darkroom.core.recipe import UsedModel
 from darkroom.engine.engine import Engine
-from darkroom.engine.hypernetwork import attached
+from darkroom.engine.hypernetwork import attached, contexts_of
 from darkroom.engine.models import Model
 from darkroom.engine.patch import Patcher, Strengths
 from darkroom.engine.shelf import Shelf
 from darkroom.sampling import At, Denoiser
+from darkroom.weights.hypernetwork import Hypernetwork
 from darkroom.weights.lora import Network
 
 Files = Mapping[tuple[Role, str], ModelCard]  # by kind and the name in the prompt
@@ -54,13 +55,24 @@ class _Lora:
         return Strengths(text=self.wish.text, unet=unet, rank=self.wish.rank)
 
     @property
+    def reach(self) -> str:
+        """How much of the model it changes, and what of its file has no effect."""
+        wish, places = self.wish, self.network.adapters
+        most = self.strengths(wish.window[0])
+        acting = sum(bool(most.on(part)) for part, _ in places)
+        told = f"<lora:{wish.name}> {acting} modules"
+        if acting < len(places):
+            told = f"<lora:{wish.name}> {acting} of {len(places)} modules, the others at strength 0"
+        return "; ".join((told, *self.network.notes))
+
+    @property
     def on_text(self) -> bool:
         """Whether it changes what prompts are encoded to."""
         return bool(self.wish.text) and any(part != "unet" for part, _ in self.network.adapters)
 
 
 class Networks:
-    """What is on one model. `used` are its files, for the recipe; `said` how far LoRAs reach."""
+    """What is on one model. `used` are its files, for the recipe; `said` how far they reach."""
 
     def __init__(self, engine: Engine, model: Model, *, files: Files, shelf: Shelf) -> None:
         self._engine, self._model, self._files = engine, model, files
@@ -118,21 +130,31 @@ class Networks:
             for wish, card in cards
             if wish.role == "lora"
         ]
-        bent = [(adapters.hypernetwork(c), w.unet) for w, c in cards if w.role == "hypernetwork"]
+        bent = [(w, adapters.hypernetwork(c)) for w, c in cards if w.role == "hypernetwork"]
         if bent:
-            self._hypernetworks.enter_context(attached(self._model.networks.unet, bent))
+            pairs = [(network, wish.unet) for wish, network in bent]
+            self._hypernetworks.enter_context(attached(self._model.networks.unet, pairs))
         words = {
             name: vectors
             for lora in self._loras
             for name, vectors in lora.network.embeddings.items()
         }
         self.shelf = self._own_shelf.with_extra(words) if words else self._own_shelf
-        on_text = (f"{lora.card.sha256} {lora.wish}" for lora in self._loras if lora.on_text)
+        on_text = (
+            f"{lora.card.sha256} {lora.wish.text} {lora.wish.rank}"
+            for lora in self._loras
+            if lora.on_text
+        )
         self._model.text.weights = "\n".join((self._own_weights, *on_text))
         self.used = tuple(dict.fromkeys(_used(wish, card) for wish, card in cards))
-        self.said = tuple(
-            f"<lora:{lora.wish.name}> {len(lora.network.adapters)} modules" for lora in self._loras
-        )
+        reaches = [self._reach(wish, network) for wish, network in bent]
+        self.said = (*(lora.reach for lora in self._loras), *reaches)
+
+    def _reach(self, wish: Wish, network: Hypernetwork) -> str:
+        """How much of the model a hypernetwork bends."""
+        contexts = contexts_of(self._model.networks.unet)
+        count = sum(len(contexts.get(width, ())) for width in network.pairs)
+        return f"<hypernet:{wish.name}> {count} attentions"
 
     @property
     def _stack(self) -> list[Network]:

@@ -12,6 +12,7 @@ from darkroom.core.prompt import (
     expand,
     find_styles,
     networks,
+    unread,
     wishes,
     without_comments,
 )
@@ -34,11 +35,12 @@ class Wording:
     def wishes(self, request: ResolvedRequest) -> tuple[Wish, ...]:
         """The networks that the prompts of its pictures ask for, each as often as it is asked for.
 
-        BadRequest when a tag cannot be read.
+        Those that would change nothing too. BadRequest when a tag cannot be read.
         """
         pictures = range(request.count if request.dynamic_prompts else 1)
         prompts = dict.fromkeys(self.of_picture(request, k)[0].prompt for k in pictures)
-        return tuple(chain.from_iterable(wishes(networks(text)[1])[0] for text in prompts))
+        asked = (wishes(networks(text)[1], idle=True)[0] for text in prompts)
+        return tuple(chain.from_iterable(asked))
 
     def of_picture(self, request: ResolvedRequest, image: int) -> tuple[ResolvedRequest, list[str]]:
         """The request with the prompts of one picture in it, and notes on what has no effect.
@@ -57,8 +59,9 @@ class Wording:
             prompts = [each.text for each in expanded]
             unknown = {name for each in expanded for name in each.unknown}
             notes += [f"there is no wildcard file for __{name}__" for name in sorted(unknown)]
-        notes += wishes(networks(prompts[0])[1])[1]
-        if networks(prompts[1])[1]:
+        (text, tags), (negative, words) = map(networks, prompts)
+        notes += dict.fromkeys((*wishes(tags)[1], *unread(text), *unread(negative)))
+        if words:
             notes.append("a <…> tag in the negative prompt is read as words, as in A1111")
         own = {
             "prompt": prompts[0],

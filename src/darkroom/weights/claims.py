@@ -6,6 +6,7 @@ they are of the form that they should have.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,7 @@ LEAST_SIZE, MOST_SIZE = 64, 8192  # pixels; what can be asked for
 LONGEST = 8_000_000  # characters of JSON in one metadata value
 SIDECAR = 1 << 16  # characters of a .yaml that are looked at
 MOST_TRIGGERS = 12
+MOST_TAGS = 20
 FREQUENT = 0.9  # of the most frequent tag's count
 
 Distilled = Literal["", "Turbo", "Lightning", "LCM", "Hyper", "DMD", "PCM", "TCD", "Schnell"]
@@ -34,6 +36,12 @@ SIGNS: tuple[tuple[Distilled, re.Pattern[str]], ...] = (
     ("Schnell", re.compile(r"\bschnell\b")),
     ("Turbo", re.compile(r"\bturbo\b")),
 )
+MADE: Mapping[Arch, frozenset[Distilled]] = {  # of which families there are such models at all
+    Arch.SD1: frozenset({"LCM", "Hyper", "PCM", "TCD"}),
+    Arch.SD2: frozenset({"Turbo"}),
+    Arch.SDXL: frozenset({"Turbo", "Lightning", "LCM", "Hyper", "DMD", "PCM", "TCD"}),
+    Arch.SDXL_REFINER: frozenset(),
+}  # fmt: skip
 LCM_MARKS = (  # the guidance goes into the network itself, as in LCM's first models
     "model.diffusion_model.time_embed.cond_proj.weight",
     "unet/time_embedding.cond_proj.weight",
@@ -106,18 +114,20 @@ SMALL_TURBO = (["sd", "xl", "turbo"], ["sdxl", "turbo"])  # Stability's own, tra
 SAID_V, SAID_EPS = ("v", "v_prediction", "v-prediction"), ("epsilon", "eps", "noise")
 SCHEDULER = "scheduler/scheduler_config.json"
 PARAMETERIZATION = re.compile(r"^\s*parameterization:\s*[\"']?(\w+)[\"']?\s*(?:#.*)?$", re.M)
+NAMED_V = re.compile(r"\bv ?pred(?:iction)?\b")  # as makers of SDXL models name such files
 ZERO_SNR_LINE = re.compile(r"^\s*(?:rescale_betas_zero_snr|zero_snr|ztsnr):\s*true\b", re.M | re.I)
 
 
 def prediction(header: Header) -> Prediction | None:
-    """What the file, its folder or the .yaml beside it says that the UNet gives, in that order."""
+    """What the file, its folder, the .yaml beside it or its name says that the UNet gives."""
     texts = (
-        said(header, "modelspec.prediction_type"),
+        said(header, "modelspec.prediction_type", "modelspec.predict_key"),  # ComfyUI's is the last
         table(header, SCHEDULER).get("prediction_type"),
         *PARAMETERIZATION.findall(sidecar(header.path)),
         "v" if said(header, "modelspec.architecture").endswith("-768-v") else "",
         "v" if said(header, "ss_base_model_version").endswith("_v") else "",
         "v" if said(header, "ss_v_parameterization") == "True" else "",
+        "v" if NAMED_V.search(_words(header)) else "",
     )
     for text in texts:
         match str(text).casefold():
@@ -139,8 +149,11 @@ def zero_snr(header: Header) -> bool:
 
 def sidecar(path: Path) -> str:
     """The beginning of the .yaml of the same name beside the file, which A1111 reads too."""
+    text = path.with_suffix(".yaml")
     try:
-        with path.with_suffix(".yaml").open(encoding="utf-8", errors="replace") as file:
+        if not text.is_file():  # opening a pipe would wait for ever
+            return ""
+        with text.open(encoding="utf-8", errors="replace") as file:
             return file.read(SIDECAR)
     except (OSError, ValueError):
         return ""
@@ -165,20 +178,33 @@ def _size(pixels: int) -> int:
 # How it is used
 
 
-def distilled(header: Header) -> Distilled:
+def distilled(header: Header, arch: Arch = Arch.OTHER) -> Distilled:
     """The kind of few-step training that the file's texts or its name tell of.
 
-    The tensors tell of LCM's first models alone.
+    The tensors tell of LCM's first models alone. Words count only where the family has such models:
+    an SD1 file called lightning is more likely about weather.
     """
     if any(mark in header.tensors for mark in LCM_MARKS):
         return "LCM"
-    words = _words(header)
-    return next((kind for kind, sign in SIGNS if sign.search(words)), "")
+    return _signed(_words(header), arch)
 
 
-def recommended(header: Header) -> Mapping[str, float | str]:
+def _signed(words: str, arch: Arch) -> Distilled:
+    found = (kind for kind, sign in SIGNS if sign.search(words))
+    return next((kind for kind in found if arch not in MADE or kind in MADE[arch]), "")
+
+
+def distilled_by(header: Header, arch: Arch) -> str:
+    """What of the file tells that it needs few steps: "tensors", "metadata", "name"; "" if none."""
+    if any(mark in header.tensors for mark in LCM_MARKS):
+        return "tensors"
+    name, _, titles = _words(header).partition("\n")
+    return "metadata" if _signed(titles, arch) else "name" if _signed(name, arch) else ""
+
+
+def recommended(header: Header, arch: Arch = Arch.OTHER) -> Mapping[str, float | str]:
     """Steps and guidance for few-step models: the number before "steps", else what is usual."""
-    if not (kind := distilled(header)):
+    if not (kind := distilled(header, arch)):
         return {}
     usual = dict(RECOMMENDED[kind])
     if steps := STEPS.search(_words(header)):
@@ -201,9 +227,9 @@ def triggers(header: Header) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _tidy(words: Iterable[str]) -> list[str]:
+def _tidy(words: Iterable[str], most: int = MOST_TRIGGERS) -> list[str]:
     seen = dict.fromkeys(" ".join(word.split()) for word in words)
-    return list(islice((word for word in seen if 0 < len(word) <= 100), MOST_TRIGGERS))
+    return list(islice((word for word in seen if 0 < len(word) <= 100), most))
 
 
 def _trained_words(header: Header) -> list[str]:
@@ -230,6 +256,15 @@ def _tags(header: Header) -> Iterator[str]:
         frequent = {tag for tag, count in counts.items() if count >= FREQUENT * most}
         if most > 1 and len(frequent) <= MOST_TRIGGERS:
             yield from sorted(frequent, key=lambda tag: -counts[tag])
+
+
+def frequent_tags(header: Header) -> tuple[str, ...]:
+    """The tags that most pictures have which it was trained on, the most frequent first."""
+    total: Counter[str] = Counter()
+    for tags in table(header, "ss_tag_frequency").values():
+        total.update(_counts(tags))
+    repeated = (tag for tag, count in total.most_common(MOST_TAGS) if count > 1)
+    return tuple(_tidy(repeated, MOST_TAGS))
 
 
 def _counts(tags: object) -> dict[str, int]:

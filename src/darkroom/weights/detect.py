@@ -33,13 +33,20 @@ __all__ = ["Detected", "DetectedVae", "Identity", "check", "detect", "detect_vae
 
 FLOATS = ("F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2")
 RUNS = "This version runs SD1, SD2 and SDXL."
+GIVE_VAE = "give one with --vae."
+WHOLE = "Get the whole checkpoint: the UNet, the text encoders and the VAE in one file or folder."
 CURES: Mapping[Kind, str] = {  # of what is used together with a checkpoint
     Kind.LORA: "Write <lora:NAME:1> in the prompt to use it.",
     Kind.EMBEDDING: "Write its name in the prompt to use it.",
     Kind.HYPERNETWORK: "Write <hypernet:NAME:1> in the prompt to use it.",
     Kind.VAE: "Use it with --vae, together with a checkpoint.",
+    Kind.UNET: WHOLE,
 }
+VAE_WANTED = "Name a VAE of SD1, SD2 or SDXL."
 STRAY = 0.01  # of a checkpoint's tensors may be unknown, and are left out
+SPARE = (  # what may lie beside the text encoders that are used: merging leaves second ones
+    "cond_stage_model.", "conditioner.", "text_encoder/", "text_encoder_2/",
+)  # fmt: skip
 V_SIZE = 768  # pixels; SD2 that predicts v was trained on these
 SD2_V_SPREAD = 0.09
 SD2_V_MARKS = (
@@ -95,7 +102,7 @@ def checkpoint_of(names: Names, identity: Identity) -> Detected:
     """The same, from what is known already."""
     header = names.header
     if not identity.runs:
-        raise _refusal(header, identity.label, _cure(identity))
+        raise _refusal(header, identity.label, cure(identity))
     family = FAMILIES[identity.arch]
     unet, variant = _unet(header, identity)
     vae, texts = _vae(header, family), _texts(header, family, identity.label)
@@ -131,9 +138,12 @@ def detect_vae(header: Header) -> DetectedVae:
 def vae_of(header: Header, identity: Identity) -> DetectedVae:
     """The same, from what is known already."""
     place = next((place for place in VAE_ALONE if place.mark in header.tensors), None)
-    if place is None or (identity.kind is Kind.VAE and identity.arch is Arch.OTHER):
-        what = f"is {identity.label}" + ("" if identity.kind is Kind.VAE else ", not a VAE")
-        raise BadFile(f"{header.path} {what}", hint="Name a VAE of SD1, SD2 or SDXL.")
+    if identity.kind is Kind.VAE and identity.arch is Arch.OTHER:
+        raise BadFile(f"{header.path} is {identity.label}", hint=VAE_WANTED)
+    if place is None or f"{place.prefix}encoder.conv_in.weight" not in header.tensors:
+        half = "is incomplete: half of its VAE is missing"  # a decoder alone, say
+        what = half if identity.kind is Kind.VAE else f"is {identity.label}, not a VAE"
+        raise BadFile(f"{header.path} {what}", hint=VAE_WANTED)
     arch = identity.arch if identity.kind is Kind.CHECKPOINT else riders.vae_arch(header)
     dims = measure.measure_vae(header, place, _scale(header, _usual_scale(arch)))
     if len(dims.channels) * dims.layers > len(header.tensors):
@@ -152,7 +162,7 @@ def check(header: Header, layout: Layout) -> tuple[str, ...]:
     known = {row.source for row in wanted}
     faults = _faults(header, wanted)
     stray = [name for name in header.tensors if name not in known and not _is_junk(name, layout)]
-    if len(stray) > max(1, STRAY * len(known)):
+    if sum(not name.startswith(SPARE) for name in stray) > max(1, STRAY * len(known)):
         faults["unexpected"] = stray
     if faults:
         raise _misfit(header, faults, len(known))
@@ -194,7 +204,7 @@ def _lack_of_vae(header: Header, layout: Layout) -> str:
         return ""
     half = Names(header).some(("first_stage_model.*coder.*", "vae/*coder.*"))
     what = "Its VAE is incomplete" if half else "It has no VAE"
-    return f"{what}: give one with --vae."
+    return f"{what}: {GIVE_VAE}"
 
 
 def _count(names: Sequence[str], total: int) -> str:
@@ -208,9 +218,9 @@ def _misfit(header: Header, faults: Mapping[str, Sequence[str]], total: int) -> 
     return BadFile(f"{header.path} does not fit its own networks: {'; '.join(told)}", hint=hint)
 
 
-def _cure(identity: Identity) -> str:
+def cure(identity: Identity) -> str:
     """What to do with a file that is no checkpoint which this version runs."""
-    if identity.kind is Kind.VAE and identity.arch is Arch.OTHER:
+    if identity.kind in (Kind.VAE, Kind.UNET) and identity.arch is Arch.OTHER:
         return RUNS
     return CURES.get(identity.kind, RUNS)
 
@@ -254,7 +264,7 @@ def _texts(header: Header, family: Family, label: str) -> tuple[tuple[Place, Tex
         place = next((place for place in text.places if place.mark in header.tensors), None)
         if place is None:
             which = "its second" if text.component == "text_2" else "a"
-            raise _refusal(header, f"{label} without {which} text encoder")
+            raise _refusal(header, f"{label} without {which} text encoder", WHOLE)
         found.append((place, measure.measure_text(header, place, text)))
     return tuple(found)
 

@@ -24,6 +24,7 @@ from darkroom.weights.header import Header, TensorInfo
 
 MOST = 75  # vectors; a chunk of a prompt has no room for more
 ABSURD = 10_000  # vectors; with more, a file is something else
+SD1_WIDTH = 768  # of the text encoder; small models of its make have a narrower one
 MADE_FOR: Mapping[frozenset[int], Arch] = {
     frozenset(widths): arch
     for arch, widths in (
@@ -124,10 +125,7 @@ def choose(header: Header, widths: Sequence[int], word: str = "") -> tuple[tuple
     chosen = tuple(_serving(rows, width, None if alone else k) for k, width in enumerate(widths))
     named = any(row[0].encoder is not None for row in chosen if row)
     if not (all(chosen) or named or any(chosen[1:])):
-        raise BadFile(
-            f"the embedding {header.path.name} is for {_family(rows)}, not for this model",
-            hint="Leave its name out of the prompt, or choose a model of that family.",
-        )
+        raise _unfit(header.path.name, rows, widths)
     if (most := max(sum(row.count for row in one) for one in chosen)) > MOST:
         raise BadFile(
             f"the embedding {header.path.name} has {most} vectors,"
@@ -135,6 +133,15 @@ def choose(header: Header, widths: Sequence[int], word: str = "") -> tuple[tuple
             hint="Leave its name out of the prompt.",
         )
     return chosen
+
+
+def _unfit(name: str, rows: Sequence[Rows], widths: Sequence[int]) -> BadFile:
+    family, model = _family(rows), "not for this model"
+    hint = "Leave its name out of the prompt, or choose a model of that family."
+    if family == Arch.SD1 and len(widths) == 1 and widths[0] < SD1_WIDTH:
+        family, model = f"full-size {family}", "and this is a small model of the same make"
+        hint = "Leave its name out of the prompt, or choose a full-size SD1 checkpoint (--model)."
+    return BadFile(f"the embedding {name} is for {family}, {model}", hint=hint)
 
 
 def _serving(rows: Sequence[Rows], width: int, encoder: int | None) -> tuple[Rows, ...]:

@@ -33,6 +33,7 @@ KNOWN = ("unet", "vae", "text_encoder", "text_encoder_2", "transformer", "schedu
 WEIGHTS = re.compile(
     r"(?P<stem>diffusion_pytorch_model|pytorch_model|model|pytorch_lora_weights|learned_embeds)"
     r"(?:\.(?P<variant>[a-z0-9_]+))??(?:-(?P<piece>\d+)-of-(?P<pieces>\d+))?"
+    r"(?:\.(?P<old_variant>[a-z0-9_]+))??"  # behind the piece, until diffusers 0.31
     r"\.(?P<form>safetensors|bin)"
     r"(?P<index>\.index(?:\.(?P<index_variant>[a-z0-9_]+))?\.json)?"
 )
@@ -101,17 +102,20 @@ def _files(folder: Path) -> tuple[Path, ...]:
     found = [match for each in sorted(folder.iterdir()) if (match := WEIGHTS.fullmatch(each.name))]
     choices: dict[tuple[str, str, str], list[re.Match[str]]] = {}
     for match in found:
-        variant = match["variant"] or match["index_variant"] or ""
+        variant = match["variant"] or match["old_variant"] or match["index_variant"] or ""
         choices.setdefault((variant, match["form"], match["stem"]), []).append(match)
     if not choices:
         return ()
-    return tuple(folder / name for name in _pieces(folder, choices[min(choices, key=_rank)]))
+    _, matches = min(choices.items(), key=_rank)
+    return tuple(folder / name for name in _pieces(folder, matches))
 
 
-def _rank(choice: tuple[str, str, str]) -> tuple[int, bool, str, str]:
-    variant, form, stem = choice
+def _rank(choice: tuple[tuple[str, str, str], list[re.Match[str]]]) -> tuple[bool | int | str, ...]:
+    """Less is better. Last comes an index alone, as a download of one variant leaves the others."""
+    (variant, form, stem), matches = choice
     place = VARIANTS.index(variant) if variant in VARIANTS else len(VARIANTS)
-    return place, form != "safetensors", variant, stem
+    bare = all(match["index"] for match in matches)
+    return bare, place, form != "safetensors", variant, stem
 
 
 def _pieces(folder: Path, matches: list[re.Match[str]]) -> list[str]:

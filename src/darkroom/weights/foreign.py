@@ -94,6 +94,11 @@ SIGNS = (
         starts(b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8"),
     ),
     Sign("a JSON or text file, not a model", DOWNLOAD, starts(b"{", b"[")),
+    Sign(
+        "what macOS keeps beside a file on a foreign disk, not the model itself",
+        "Name the file without `._` before its name.",
+        starts(b"\x00\x05\x16\x07"),
+    ),
     Sign("filled with zeros, a download that never finished", DOWNLOAD, lambda head: not any(head)),
 )
 
@@ -107,7 +112,19 @@ def not_a_model(path: Path, head: bytes, size: int) -> BadFile:
             return BadFile(f"{path} is {sign.what}", hint=sign.hint)
     if size < 16:
         return BadFile(f"{path} is only {size} bytes long, no model", hint=DOWNLOAD)
+    if text := _text(head):
+        return BadFile(f"{path} is a text, not a model: {shorten(text)!r}", hint=DOWNLOAD)
     return BadFile(f"{path} is not a model file that we know", hint="Name a .safetensors file.")
+
+
+def _text(head: bytes) -> str:
+    """The words with which a server refused to send a file; empty if these are no words."""
+    try:
+        text = head[: HEAD - 4].decode()  # without a letter that is cut in two
+    except UnicodeDecodeError:
+        return ""
+    words = " ".join(text.split())
+    return words if words.isprintable() else ""
 
 
 def truncated(path: Path, missing: int, *, at_least: bool = False) -> BadFile:

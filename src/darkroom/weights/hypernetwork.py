@@ -13,8 +13,6 @@ are "768.0.linear.0.weight": width, keys or values, and the place in f, where on
 has a name. In the oldest files f is "linear1" and "linear2".
 """
 
-import re
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,6 +23,7 @@ from torch.nn import functional
 
 from darkroom.core.errors import BadFile, nearest, shorten
 from darkroom.weights.header import Header
+from darkroom.weights.hypernetwork_facts import layers_of, widths_of
 from darkroom.weights.reader import MappedFile, open_tensors
 
 Activation = Callable[[Tensor], Tensor]
@@ -49,8 +48,6 @@ ACTIVATIONS: Mapping[str, Activation] = {
 }  # fmt: skip
 
 OTHERS = ("skip_connection", "upsample_linear")  # of a trainer that builds them another way
-
-_NAME = re.compile(r"(\d{1,5})\.([01])\.linear\.?(\d{1,3})\.(weight|bias)")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,15 +90,9 @@ class Hypernetwork:
         return sum(t.nbytes for layer in layers for t in _tensors(layer))
 
 
-def hypernetwork_widths(header: Header) -> tuple[int, ...]:
-    """The widths of context that a file is for, rising; () where it is no hypernetwork."""
-    found = {int(match[1]) for name in header.tensors if (match := _NAME.fullmatch(name))}
-    return tuple(sorted(found))
-
-
 def read_hypernetwork(header: Header) -> Hypernetwork:
     """The networks in a file; BadFile where it is none, or is none that can be computed."""
-    if not (widths := hypernetwork_widths(header)):
+    if not (widths := widths_of(header)):
         raise BadFile(
             f"{header.path.name} is not a hypernetwork",
             hint="One is a .pt file with networks for widths such as 768 and 320.",
@@ -131,15 +122,13 @@ class _Reader:
             )
         self._activation = ACTIVATIONS[asked]
         self._last = _is_true(said.get("activate_output", "True"))
-        self._names: dict[tuple[int, int], dict[int, dict[str, str]]] = defaultdict(dict)
-        for name in header.tensors:
-            if match := _NAME.fullmatch(name):
-                places = self._names[int(match[1]), int(match[2])]
-                places.setdefault(int(match[3]), {})[match[4]] = name
+        self._names = layers_of(header)
 
     def layers(self, width: int, side: int) -> Layers:
         """f for one width and one side, 0 keys, 1 values; BadFile when its shapes do not meet."""
-        places = [self._place(names) for _, names in sorted(self._names[width, side].items())]
+        places = [
+            self._place(names) for _, names in sorted(self._names.get((width, side), {}).items())
+        ]
         starts = [k for k, (weight, _) in enumerate(places) if weight.ndim == 2]
         if not starts or starts[0] != 0:
             raise self._broken(width)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from darkroom.core.model import Arch, Kind, Variant
 from darkroom.weights import claims, riders
 from darkroom.weights.header import Header
+from darkroom.weights.hypernetwork_facts import widths_of
 from darkroom.weights.layouts.signatures import RULES, STABLE_DIFFUSION, UNET, Rule
 from darkroom.weights.names import Names
 
@@ -74,7 +75,12 @@ def _with_variant(rule: Rule, names: Names) -> str:
 
 
 def _unknown(names: Names) -> Identity:
-    """No rule: vectors as wide as a text encoder's are an embedding; a folder tells its class."""
+    """No rule: a hypernetwork may have any widths, vectors as wide as a text encoder's are an
+    embedding, a folder tells its class.
+    """
+    if widths_of(names.header):
+        label, arch = riders.hypernetwork("a hypernetwork", names)
+        return Identity(Kind.HYPERNETWORK, arch, label)
     label, arch = riders.embedding(riders.EMBEDDING, names)
     if arch is not Arch.OTHER:
         return Identity(Kind.EMBEDDING, arch, label)

@@ -67,6 +67,7 @@ VAE_NAMES = {  # (the first convolution of an encoder's level, the resnets of it
         "encoder.down_blocks.0.resnets.{}.conv1.weight",
     ),
 }
+VAE_NAMES["half ldm vae"] = VAE_NAMES["ldm vae"]
 VAE_NAMES["old diffusers vae"] = VAE_NAMES["diffusers vae"]
 
 

@@ -28,8 +28,10 @@ from darkroom.weights.layouts.signatures import PREDICTS_V, ZERO_SNR
 from darkroom.weights.reader import DTYPES, MappedFile
 from darkroom.weights.whole import Canonical, Whole
 
+METHODS = {1: "as it is", 2: "weighted sum", 3: "add difference"}  # by the number of models
 TEXTS = ("cond_stage_model.", "conditioner.")
-FLOATS = ("F32", "F16", "BF16")  # that a file may be written in
+FLOATS = ("F32", "F16", "BF16")  # that arithmetic is written in; others that come near them:
+NEAREST = {"F64": "F32", "F8_E4M3": "F16", "F8_E5M2": "F16"}
 OUTPUTS = re.compile(r"output_blocks\.(\d+)\.")
 INPUTS = re.compile(r"input_blocks\.(\d+)\.")
 UNET = "model.diffusion_model."
@@ -51,8 +53,12 @@ class Piece:
         return math.prod(self.shape) * BITS[self.dtype] // 8
 
     def data(self) -> memoryview:
-        """The tensor's bytes."""
-        tensor = self.make().to(DTYPES[self.dtype]).reshape(-1).contiguous()
+        """The tensor's bytes; BadRequest where a number is too large for the type."""
+        made = self.make()
+        tensor = made.to(DTYPES[self.dtype]).reshape(-1).contiguous()
+        if self.dtype == "F16" and tensor.isinf().any() and not made.double().isinf().any():
+            what = f"{self.name} holds numbers that fp16 is too small for"
+            raise BadRequest(what, hint="Give --dtype bf16 or fp32.")
         return memoryview(tensor.view(torch.uint8).numpy())  # type: ignore[arg-type]
 
 
@@ -101,18 +107,21 @@ def _block(name: str, inputs: int) -> int:
 def pieces_of(file: Canonical, *, dtype: str | None = None) -> Iterator[Piece]:
     """A checkpoint or VAE as it is, without EMA and what trainers leave behind."""
     for name in file.names:
-        kind = _kind(file.dtype(name), dtype)
+        kind = dtype or file.dtype(name)
         yield Piece(name, kind, file.shape(name), partial(_taken, file, name))
 
 
-def carried(whole: Whole) -> Iterator[Piece]:
+def carried(whole: Whole, *, dtype: str | None = None) -> Iterator[Piece]:
     """What is no network's but goes along: a text encoder's parts that other programs look for,
     and the empty tensors whose names tell how the model was trained.
     """
-    used = {row.source for row in whole.own.values()}
+    written = whole.sources | whole.wanted.keys()
     for name, info in whole.header.tensors.items():
-        if name.startswith(TEXTS) and name not in used and not name.endswith("position_ids"):
-            yield Piece(name, info.dtype, info.shape, partial(whole.file.tensor, name))
+        if not name.startswith(TEXTS) or name in written or name.endswith("position_ids"):
+            continue
+        if info.dtype in DTYPES:
+            kind = _converted(info.dtype, dtype)
+            yield Piece(name, kind, info.shape, partial(whole.file.tensor, name))
     detected = whole.detected
     for name, there in (
         (PREDICTS_V, detected.prediction == Prediction.V and detected.arch != Arch.SD2),
@@ -130,10 +139,10 @@ def merged(models: Sequence[Whole], mix: Mix, *, dtype: str | None = None) -> It
     check_alike(models)
     for name in first.names:
         share = mix.at(name, inputs)
-
         parents = models if all(name in model.wanted for model in models) else models[:1]
         make = partial(_mixed_from, parents, name, share)
-        yield Piece(name, _kind(first.dtype(name), dtype), first.shape(name), make)
+        own = first.dtype(name)
+        yield Piece(name, dtype or NEAREST.get(own, own), first.shape(name), make)
 
 
 def check_alike(models: Sequence[Whole]) -> None:
@@ -154,10 +163,11 @@ def check_alike(models: Sequence[Whole]) -> None:
             mine, its = first.shape(name), other.shape(name)
             narrower = name == CONV_IN and mine[1] > its[1]
             if mine != its and not narrower:
+                order = "An inpainting model must be the first of those that are merged."
                 raise BadRequest(
                     f"{name} is {its} in {other.header.path.name} and {mine} in"
                     f" {first.header.path.name}",
-                    hint="An inpainting model must be the first of those that are merged.",
+                    hint=order if name == CONV_IN else "Merge models of one size.",
                 )
 
 
@@ -173,28 +183,33 @@ def with_vae(pieces: Iterable[Piece], vae: Iterable[Piece]) -> Iterator[Piece]:
 def plain_pieces(header: Header, file: MappedFile, *, dtype: str | None = None) -> Iterator[Piece]:
     """Every tensor under its own name: for files that are no checkpoint (LoRAs, embeddings)."""
     for name, info in header.tensors.items():
-        if info.dtype not in DTYPES or info.dtype not in BITS:
+        if info.dtype not in DTYPES:
             what = f"{header.path.name} holds numbers of the type {info.dtype} ({shorten(name)})"
             raise BadFile(what, hint="Get the model as .safetensors.")
-        kind = dtype if dtype and info.dtype in FLOATS else info.dtype
+        kind = _converted(info.dtype, dtype)
         yield Piece(name, kind, info.shape, partial(file.tensor, name))
 
 
-def lineage(models: Sequence[tuple[str, str]], mix: Mix) -> dict[str, str]:
+def lineage(
+    models: Sequence[tuple[str, str]], mix: Mix, vae: tuple[str, str] | None = None
+) -> dict[str, str]:
     """What the metadata of a merged file says: `models` are names and sha256, in order."""
     how = {
         "type": "darkroom",
-        "method": "weighted sum" if len(models) == 2 else "add difference",
+        "method": METHODS[len(models)],
         "share": mix.share,
         "blocks": list(mix.blocks),
         "models": [{"name": name, "sha256": sha256} for name, sha256 in models],
     }
+    if vae:
+        how["vae"] = {"name": vae[0], "sha256": vae[1]}
     names = ", ".join(name for name, _ in models)
     return {"modelspec.merged_from": names, "sd_merge_recipe": json.dumps(how)}
 
 
-def _kind(own: str, wanted: str | None) -> str:
-    return wanted or (own if own in FLOATS else "F16")  # nobody writes fp8 by itself
+def _converted(own: str, wanted: str | None) -> str:
+    """The type to write where the tensor may be no weight: whole numbers stay what they are."""
+    return wanted if wanted and own in (*FLOATS, *NEAREST) else own
 
 
 def _taken(file: Canonical, name: str) -> Tensor:

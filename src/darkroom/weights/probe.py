@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from darkroom.core.errors import BadFile
 from darkroom.core.model import Arch, Kind, Prediction, Variant
 from darkroom.weights import claims, riders
-from darkroom.weights.detect import RUNS, Detected, checkpoint_of, vae_of
+from darkroom.weights.detect import RUNS, Detected, checkpoint_of, cure, vae_of
 from darkroom.weights.identify import Identity, identity_of
 from darkroom.weights.layouts.checkpoint import FAMILIES, UNET, VAE, Place
 from darkroom.weights.names import EMA, Names
@@ -52,13 +52,16 @@ class Probe:
     components: tuple[str, ...] = ()  # of a checkpoint: "unet", "vae", "text", "text_2"
     ema: bool = False  # holds averaged weights of the UNet too
     distilled: claims.Distilled = ""  # the kind of few-step training
+    distilled_by: str = ""  # what tells so: "tensors", "metadata" or "name"
     dialect: str = ""  # of a LoRA: whose names it has
+    rank: str = ""  # of a LoRA: "16", "4 to 64"; "" where its algorithm has none
     base: str = ""  # what it was made for or from: "SDXL", "sd_xl_base_1.0.safetensors"
     title: str = ""
     author: str = ""
     licence: str = ""
     description: str = ""
     triggers: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()  # of the pictures it was trained on, the most frequent first
     recommended: Mapping[str, float | str] = field(default_factory=dict, hash=False)
     """Request fields that suit a few-step model; what its maker says goes before them."""
     runs: bool = False  # a checkpoint or VAE that this version can run
@@ -82,15 +85,18 @@ def probe(header: Header) -> Probe:
         precision=precision(header),
         components=tuple(_components(header, identity, found)),
         ema=bool(names.renamed) or _averaged(names) >= LEAST_EMA,
-        distilled=claims.distilled(header),
+        distilled=claims.distilled(header, identity.arch),
+        distilled_by=claims.distilled_by(header, identity.arch),
         dialect=_dialect(names) if identity.kind is Kind.LORA else "",
+        rank=_rank(header) if identity.kind is Kind.LORA else "",
         base=_base(header, identity, names),
         title=claims.said(header, "modelspec.title", "ss_output_name"),
         author=claims.said(header, "modelspec.author", "author"),
         licence=claims.said(header, "modelspec.license", "license"),
         description=claims.said(header, "modelspec.description", "description"),
         triggers=claims.triggers(header),
-        recommended=claims.recommended(header) if identity.kind is Kind.CHECKPOINT else {},
+        tags=claims.frequent_tags(header),
+        recommended=_recommended(header, identity),
         runs=runs,
         problems=problems,
     )
@@ -128,10 +134,10 @@ def _tried(names: Names, identity: Identity) -> tuple[Detected | None, bool, tup
             return found, True, found.problems
     except BadFile as error:
         return None, False, (_without_path(header, error),)
-    useless = identity.kind is Kind.LORA and riders.is_foreign(names)
-    if useless or identity.kind in (Kind.CHECKPOINT, Kind.UNET, Kind.UNKNOWN):
-        label = identity.label
-        return None, False, (f"This is {label}. {RUNS}",)
+    if identity.kind is Kind.LORA and riders.is_foreign(names):
+        return None, False, (f"This is {identity.label}. {RUNS}",)
+    if identity.kind in (Kind.CHECKPOINT, Kind.UNET, Kind.UNKNOWN):
+        return None, False, (f"This is {identity.label}. {cure(identity)}",)
     return None, False, ()
 
 
@@ -154,6 +160,19 @@ def _components(header: Header, identity: Identity, found: Detected | None) -> I
 def _native_size(header: Header, found: Detected | None, arch: Arch) -> int:
     usual = FAMILIES[arch].native_size if arch in FAMILIES else 512
     return found.native_size if found else claims.native_size(header) or usual
+
+
+def _recommended(header: Header, identity: Identity) -> Mapping[str, float | str]:
+    return claims.recommended(header, identity.arch) if identity.kind is Kind.CHECKPOINT else {}
+
+
+def _rank(header: Header) -> str:
+    """How many directions its layers have, from the shapes of their smaller factors (r, in …)."""
+    shapes = (i.shape for name, i in header.tensors.items() if name.endswith(riders.DOWN))
+    ranks = {shape[0] for shape in shapes if len(shape) > 1}
+    if len(ranks) < 2:
+        return str(*ranks)
+    return f"{min(ranks)} to {max(ranks)}"
 
 
 def _dialect(names: Names) -> str:

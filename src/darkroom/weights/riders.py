@@ -14,6 +14,7 @@ from darkroom.weights.names import Names
 Look = tuple[str, Arch]  # label, family
 
 CONTEXT = {768: Arch.SD1, 1024: Arch.SD2, 2048: Arch.SDXL, 1280: Arch.SDXL_REFINER}
+FULL_WIDTH = 320  # of the first level of every UNet but that of small models
 STATES = (768, 1024, 2048)  # 1280 is a width inside the UNet too
 TOKEN = {768: Arch.SD1, 1024: Arch.SD2, 1280: Arch.SDXL}  # widths of token vectors
 EMBEDDING = "a textual inversion embedding"
@@ -102,6 +103,12 @@ def lora_base(names: Names) -> Look:
     if arch is Arch.OTHER and any(map(names.first, TOP_ATTENTION)):
         return (str(Arch.SD1), Arch.SD1) if text == EITHER else (f"{Arch.SD1} or {Arch.SD2}", arch)
     return text, arch
+
+
+def full_size(names: Names) -> bool:
+    """Whether a LoRA's attention is as wide as in the models that are published."""
+    wide = (_into(names, n) >= FULL_WIDTH for n in names.header.tensors if "attn" in n)
+    return _context(names) in STATES or any(wide)
 
 
 def is_foreign(names: Names) -> bool:

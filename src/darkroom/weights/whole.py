@@ -39,6 +39,11 @@ class Canonical:
         """Every tensor's name in an LDM file."""
         return tuple(self.wanted)
 
+    @property
+    def sources(self) -> frozenset[str]:
+        """The tensors of this file that a network uses."""
+        return frozenset(row.source for row in self.own.values())
+
     def shape(self, name: str) -> Shape:
         """The tensor's shape in an LDM file."""
         return next(iter(self.wanted[name].values())).stored

@@ -3,7 +3,7 @@
 import pytest
 
 from darkroom.core.errors import BadRequest
-from darkroom.core.prompt import Wish, networks, renamed, wishes
+from darkroom.core.prompt import Wish, networks, renamed, reworded, unread, wishes
 
 WHOLE = (0.0, 1.0)
 
@@ -44,11 +44,60 @@ def test_several_keep_the_order_of_the_prompt_and_a_name_may_stand_twice():
     assert notes == []
 
 
-@pytest.mark.parametrize(
-    "tag", ["<lora:x:0>", "<lora:x:0:0>", "<hypernet:x:0>", "<lora:x:0:1:start=0.5:end=0.5>"]
-)
+@pytest.mark.parametrize("tag", ["<lora:x:0>", "<lora:x:0:0>", "<hypernet:x:0>"])
 def test_what_would_change_nothing_is_not_asked_for(tag):
     assert asked(tag) == ((), [])
+    ((wish,), _) = wishes(networks(tag)[1], idle=True)
+    assert wish.name == "x"
+
+
+@pytest.mark.parametrize("window", ["start=0.5:end=0.5", "start=0:end=0", "end=0", "start=1"])
+def test_a_window_of_no_length_puts_nothing_on_and_is_said(window):
+    tag = f"<lora:x:1:{window}>"
+    assert asked(tag) == ((), [f"{tag} has no effect: it ends where it starts"])
+
+
+@pytest.mark.parametrize(
+    ("tag", "told"),
+    [
+        ("<lora:x:1:0.5:4:9>", "9 in <lora:x:1:0.5:4:9> has no effect"),
+        ("<hypernet:x:1:2>", "2 in <hypernet:x:1:2> has no effect"),
+        ("<lora:x:>", "nothing follows the last colon of <lora:x:>"),
+    ],
+)
+def test_what_stands_too_much_or_too_little_in_a_tag_is_said(tag, told):
+    (wish,), (note,) = asked(tag)
+    assert (wish.name, wish.text or wish.unet) == ("x", 1)
+    assert note.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("text", "stray"),
+    [
+        ("a fox <lora:x:0.8", "<lora:x:0.8"),
+        ("a fox < lora:x:0.8> in snow", "< lora:x:0.8>"),
+        ("a <hypernet:y:1> fox <lora:x", "<lora:x"),
+        ("a fox <lora:>", "<lora:>"),
+    ],
+)
+def test_what_looks_like_a_tag_and_is_none_stays_words_and_is_said(text, stray):
+    words, _ = networks(text)
+    assert stray in words
+    (note,) = unread(words)
+    assert note.startswith(f"`{stray}` is read as words")
+
+
+def test_a_word_for_embeddings_of_comfyui_is_said():
+    (note,) = unread("a fox, embedding:EasyNegative, (embedding:EasyNegative:1.2)")
+    assert note.startswith("`embedding:` before 'EasyNegative' is read as a word")
+    for text in ("an embedding: a fox", "a 1 < 2 fox", "aspect 16:9", "a fox, <lora"):
+        assert unread(text) == []
+
+
+def test_a_word_gets_another_name_outside_tags_and_whatever_its_case():
+    text = "easy, (EASY:1.2) uneasy <lora:easy:1> easy"
+    assert reworded(text, "easy", "hard") == "hard, (hard:1.2) uneasy <lora:easy:1> hard"
+    assert reworded("a <cat> b", "<cat>", "a (1)") == r"a a \(1\) b"
 
 
 def test_what_has_no_effect_is_said():
@@ -71,6 +120,9 @@ def test_what_has_no_effect_is_said():
         (f"<lora:x:1:1:{'9' * 5000}>", "…"),
         ("<hypernet:x:high>", "'high' in"),
         ("<lora:x:1:start=5>", "between 0 and 1"),
+        ("<lora:x:1:start=0.7:end=0.2>", "would end before it starts"),
+        ("<lora:x:1:dyn=-3>", "below 0"),
+        ("<lora:x:1:1:-3>", "below 0"),
         ("<lora:x:1:end=nan>", "'nan' in"),
         ("<lora::1>", "names no file"),
         ("<lora:te=1>", "names no file"),

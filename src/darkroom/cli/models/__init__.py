@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from darkroom.cli.models.asked import FLAGS, note
-from darkroom.cli.options import JSON
+from darkroom.cli.models.asked import FLAGS, list_flags, note, view_flags
+from darkroom.cli.options import JSON, MODEL_FLAGS
 from darkroom.cli.table import Table
 
 VERBS = {
@@ -24,14 +24,18 @@ VERBS = {
 @click.group(cls=Table, verbs=VERBS, invoke_without_command=True)
 @JSON
 @FLAGS
+@list_flags
+@view_flags
 @click.pass_context
 def models(context: click.Context, /, **values: Any) -> None:
     """List the models on this machine, or do something with one.
 
-    Without a verb the models are listed.
+    Without a verb the models are listed; the flags are those of `list`.
     """
-    note(context, values)
+    note(context, {name: values.pop(name) for name in MODEL_FLAGS})
     if context.invoked_subcommand is None:
         from darkroom.cli.models.listing import list_models
 
-        context.invoke(list_models)
+        context.invoke(list_models, **values)
+    elif early := [f"--{name.removesuffix('ed')}" for name, value in values.items() if value]:
+        raise click.UsageError(f"{', '.join(early)}: write it after the verb", context)

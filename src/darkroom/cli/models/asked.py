@@ -14,7 +14,7 @@ from darkroom.cli.boundary import Reply
 from darkroom.cli.models.words import KIND_CHOICE, kind_of
 from darkroom.cli.options import JSON, MODEL_FLAGS, Command, flags, given, pass_reply
 from darkroom.core.settings import Configured, Settings
-from darkroom.library.listing import Wanted
+from darkroom.library.listing import Wanted, family_of
 from darkroom.library.models import Library
 
 FLAGS = flags(Settings, MODEL_FLAGS)
@@ -55,20 +55,39 @@ class View:
 def with_view(command: Callable[..., None]) -> Command:
     """A decorator for a verb that lists models, under `with_library`: gives it a `view`."""
 
-    @click.option("--kind", type=KIND_CHOICE, help="Only models of this kind.")
-    @click.option(
-        "--arch", default="", metavar="TEXT", help="Only of this family: SD1, SD2, SDXL …"
-    )
-    @click.option("--limit", type=COUNT, help="Show so many at most.")
-    @click.option("--page", type=COUNT, help="Show the page of that number.  [default: 1]")
+    @view_flags
     @wraps(command)
     def verb(*args: Any, **values: Any) -> None:
         kind, arch, limit, page = (values.pop(name) for name in ("kind", "arch", "limit", "page"))
         most = limit or (PAGE if page else None)
-        view = View(Wanted(kind=kind_of(kind), arch=arch), ((page or 1) - 1) * (most or 0), most)
-        command(*args, view=view, **values)
+        wanted = Wanted(kind=kind_of(kind), arch=family_of(arch) if arch else "")
+        command(*args, view=View(wanted, ((page or 1) - 1) * (most or 0), most), **values)
 
     return verb
+
+
+def view_flags(command: Command) -> Command:
+    """A decorator that adds the flags that say which models are listed."""
+    for option in (
+        click.option("--page", type=COUNT, help="Show the page of that number.  [default: 1]"),
+        click.option("--limit", type=COUNT, help="Show so many at most."),
+        click.option("--arch", metavar="TEXT", help="Only of this family: SD1, SD2, SDXL …"),
+        click.option("--kind", type=KIND_CHOICE, help="Only models of this kind."),
+    ):
+        command = option(command)
+    return command
+
+
+def list_flags(command: Command) -> Command:
+    """A decorator that adds the flags that `list` has alone."""
+    for option in (
+        click.option(
+            "--hash", "hashed", is_flag=True, help="Hash the files that never were, first."
+        ),
+        click.option("--problems", is_flag=True, help="Only models with something against them."),
+    ):
+        command = option(command)
+    return command
 
 
 def with_library(command: Callable[..., None]) -> Command:

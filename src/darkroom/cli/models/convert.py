@@ -21,7 +21,11 @@ def convert(
     NAME is a .ckpt, .pt or .bin file, a folder in diffusers' layout, or a listed model. A pickle is
     read without running anything in it.
     """
-    _rewritten(reply, library, name, output=output, dtype=dtype)
+    source = library.locate(name)
+    target = target_of(output, source)
+    from darkroom.jobs.workshop import convert as work  # imports torch: seconds
+
+    shown(reply, lambda tell: work(source, target, dtype=dtype, tell=tell))
 
 
 @click.command()
@@ -41,20 +45,8 @@ def prune(reply: Reply, library: Library, /, *, name: str, output: str | None, d
     That is the averaged copy of its weights (EMA), what the trainer left behind, and half of the
     digits.
     """
-    _rewritten(reply, library, name, output=output, dtype=dtype, ending="-pruned")
-
-
-def _rewritten(
-    reply: Reply,
-    library: Library,
-    name: str,
-    *,
-    output: str | None,
-    dtype: str | None,
-    ending: str = "",
-) -> None:
     source = library.locate(name)
-    target = target_of(output, source, ending)
-    from darkroom.jobs.workshop import convert as work  # imports torch: seconds
+    target = target_of(output, source, "-pruned")
+    from darkroom.jobs.workshop import prune as work  # imports torch: seconds
 
     shown(reply, lambda tell: work(source, target, dtype=dtype, tell=tell))

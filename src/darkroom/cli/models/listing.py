@@ -1,5 +1,6 @@
 """`darkroom models list`: the models here, by kind."""
 
+import math
 import sys
 import time
 from dataclasses import replace
@@ -7,8 +8,8 @@ from dataclasses import replace
 import click
 
 from darkroom.cli.boundary import Reply
-from darkroom.cli.models.asked import View, with_library, with_view
-from darkroom.cli.models.words import record, show_page
+from darkroom.cli.models.asked import View, list_flags, with_library, with_view
+from darkroom.cli.models.words import missed, record, show_page
 from darkroom.core.errors import printable, shorten
 from darkroom.library.listing import Wanted
 from darkroom.library.models import Library
@@ -17,8 +18,7 @@ PATIENCE_S = 1.0  # before progress is told
 
 
 @click.command("list")
-@click.option("--problems", is_flag=True, help="Only models with something against them.")
-@click.option("--hash", "hashed", is_flag=True, help="Hash the files that never were, first.")
+@list_flags
 @with_library
 @with_view
 def list_models(
@@ -42,8 +42,14 @@ def show(reply: Reply, library: Library, view: View) -> None:
         reply.json([record(item) for item in page.items])
     elif page.items:
         show_page(page, first=view.first)
+    elif page.total:
+        pages = math.ceil(page.total / (view.most or page.total))
+        click.echo(f"There is no such page: {page.total:,} are on {pages} page(s) of {view.most}.")
     else:
         click.echo("No model is like that.")
+    for folder in page.missed:
+        if folder not in page.items:
+            click.echo(f"Note: {printable(missed(folder))}", err=True)  # JSON is a list: no room
 
 
 def learn(library: Library, reply: Reply) -> None:

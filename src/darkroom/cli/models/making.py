@@ -49,18 +49,24 @@ def shown(reply: Reply, work: Callable[["Tell"], "Made"]) -> None:
 
     console = Console(stderr=True, quiet=reply.as_json)
     columns = TextColumn("working"), BarColumn(), TaskProgressColumn()
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("", total=None)
         made = work(lambda done, total: bar.update(task, completed=done, total=total))
     for name in made.ignored:
         reply.note(f"the pickle names {name}, which was left alone")
+    for text in made.notes:
+        reply.note(text)
     if reply.as_json:
         record = {"path": str(made.path), "bytes": made.bytes, "tensors": made.tensors}
         more = {"left_out": made.left_out, "captured": made.captured}
-        reply.json(record | more | reply.fields)
+        reply.fields |= record | more
         return
     click.echo(f"{made.path}  ({made.tensors:,} tensors, {made.bytes / 1e6:,.1f} MB)")
     if made.left_out:
-        click.echo(f"left out: {made.left_out:,} tensors that no network uses")
+        click.echo(
+            f"left out: {made.left_out:,} tensors that no network uses (averaged copies, leftovers)"
+        )
     if made.captured is not None:
-        click.echo(f"holds {made.captured:.1%} of the difference")
+        click.echo(f"holds {made.captured:.1%} of the difference in the layers that it changes")

@@ -12,7 +12,7 @@ from darkroom.core.errors import BadRequest, shorten
 from darkroom.core.model import Kind
 from darkroom.library.models import Library
 
-SHARE = click.FloatRange(-1, 2)
+LEAST, MOST = -1, 2  # shares
 MOST_BLOCKS = 64
 
 
@@ -20,7 +20,7 @@ MOST_BLOCKS = 64
 @click.argument("names", nargs=-1, required=True, metavar="A B [C]")
 @click.option(
     "--share",
-    type=SHARE,
+    type=float,
     default=0.5,
     show_default=True,
     help="How much of B: 0 is A alone, 1 is B (or A + B - C).",
@@ -52,12 +52,13 @@ def merge(
     three models  what B learned from C, added to A: A + share (B - C)
     one model     with --vae only: A with another VAE
     """
+    _check("--share", (share,))
     shares, vae, dtype = _blocks(blocks), making["vae"], making["dtype"]
     if not 1 <= len(names) <= 3 or (len(names) == 1 and vae is None):
         raise BadRequest("merge takes two or three checkpoints", hint="Or one, with --vae.")
     cards = [library.find(name) for name in names]
     target = target_of(making["output"], Path(cards[0].path), "-merged")
-    baked = None if vae is None else Path(library.find_of(Kind.VAE, vae).path)
+    baked = None if vae is None else library.find_of(Kind.VAE, vae)
     from darkroom.jobs.workshop import merge as work  # imports torch: seconds
 
     how = {"share": share, "blocks": shares, "dtype": dtype, "vae": baked}
@@ -73,6 +74,11 @@ def _blocks(text: str | None) -> tuple[float, ...]:
         numbers = tuple(float(part) for part in parts[:MOST_BLOCKS])
     except ValueError:
         raise BadRequest(f"--blocks must be numbers, not {shorten(text)!r}") from None
-    if not all(SHARE.min <= number <= SHARE.max for number in numbers):  # type: ignore[operator]
-        raise BadRequest(f"--blocks must lie between {SHARE.min} and {SHARE.max}")
+    _check("--blocks", numbers)
     return numbers
+
+
+def _check(flag: str, shares: tuple[float, ...]) -> None:
+    """BadRequest unless all are numbers in range; "nan" is none."""
+    if not all(LEAST <= share <= MOST for share in shares):
+        raise BadRequest(f"{flag} must lie between {LEAST} and {MOST}")

@@ -28,6 +28,7 @@ from darkroom.library.download import (
     Web,
 )
 from darkroom.library.download.pull import FOLDERS
+from darkroom.library.models import Library
 
 LINE_S = 5.0  # seconds between lines on progress, where there is no terminal
 KINDS = {kind.value.replace(" ", "-").lower(): kind for kind in FOLDERS if kind is not Kind.UNKNOWN}
@@ -72,7 +73,9 @@ def pull(
     For models that want a login, set HF_TOKEN or CIVITAI_API_TOKEN.
     """
     sites = Sites.of(os.environ)
-    puller = Puller(Web(_guard(), sites.tokens), sites, settings.data_dir / "models")
+    catalogue = Library.of(settings).catalogue
+    web, models = Web(_guard(), sites.tokens), settings.data_dir / "models"
+    puller = Puller(web, sites, models, catalogue=catalogue)
     plan = puller.plan(source, _choice(chosen))
     folder = expanded(Path(to)) if to else None
     if dry_run:

@@ -17,7 +17,8 @@ from darkroom.library.models import Library
 def search(reply: Reply, library: Library, *, words: tuple[str, ...], view: View) -> None:
     """Find the models about which all WORDS are said.
 
-    They are looked for in names, titles, trigger words, tags and descriptions, also within words.
+    They are looked for in names, titles, trigger words, tags, descriptions and notes, also within
+    words.
     """
     learn(library, reply)
     terms = tuple(part for word in words for part in word.split())

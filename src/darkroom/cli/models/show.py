@@ -7,9 +7,18 @@ import click
 
 from darkroom.cli.boundary import Reply
 from darkroom.cli.models.asked import with_library
-from darkroom.cli.models.words import KIND_CHOICE, kind_of, megabytes, record, show_rows
+from darkroom.cli.models.words import (
+    KIND_CHOICE,
+    families_of,
+    kind_of,
+    missed,
+    record,
+    show_rows,
+    told_size,
+)
 from darkroom.core.errors import BadFile, shorten
 from darkroom.core.model import Kind
+from darkroom.library.examine import recommended
 from darkroom.library.facts import Found
 from darkroom.library.models import Library
 from darkroom.weights.header import read_header
@@ -28,10 +37,12 @@ def show(reply: Reply, library: Library, *, name: str, kind: str | None) -> None
     """
     found = library.look_up(name, kind_of(kind))
     metadata = _metadata(found)
+    for folder in library.folder_problems():
+        reply.note(missed(folder))
     if reply.as_json:
-        reply.json(record(found) | {"metadata": dict(metadata)})
+        reply.fields |= record(found) | {"metadata": dict(metadata)}
         return
-    show_rows(_rows(found))
+    show_rows(_rows(found, metadata))
     show_rows((_key(key), _value(value)) for key, value in metadata.items())
 
 
@@ -42,9 +53,8 @@ def _metadata(found: Found) -> Mapping[str, str]:
         return {}
 
 
-def _rows(found: Found) -> Iterator[tuple[str, str]]:
+def _rows(found: Found, metadata: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     facts, hashes = found.facts, found.hashes
-    numbers = (f"{k} {v:g}" for k, v in facts.recommended.items() if not isinstance(v, str))
     yield from (
         ("name", found.name),
         ("cannot be used", facts.problem),
@@ -52,13 +62,16 @@ def _rows(found: Found) -> Iterator[tuple[str, str]]:
         ("title", facts.title),
         ("author", facts.author),
         ("licence", facts.licence),
-        ("for", facts.base_model),
+        ("for", families_of(facts)),
+        ("made from", facts.base_model if facts.base_model != facts.families else ""),
+        ("network", _network(found, metadata)),
         ("alias", facts.alias),
         ("triggers", ", ".join(facts.triggers)),
+        ("negative", facts.negative),
         ("weight", f"{facts.weight:g}" if facts.weight else ""),
         ("size", _size(found)),
-        ("parts", ", ".join(facts.components)),
-        ("recommended", ", ".join(numbers)),
+        ("parts", _parts(found)),
+        ("recommended", _recommended(found, metadata)),
         ("tags", ", ".join(facts.tags)),
         ("notes", facts.notes),
         ("description", shorten(facts.description, 1000)),
@@ -82,9 +95,43 @@ def _kind(found: Found) -> str:
     return f"{facts.arch} {facts.kind} ({', '.join(filter(None, known))})"
 
 
+def _network(found: Found, metadata: Mapping[str, str]) -> str:
+    """What a LoRA is made of. Its alpha is a number among its weights; here its metadata tell."""
+    facts = found.facts
+    if facts.kind is not Kind.LORA:
+        return ""
+    alpha = metadata.get("ss_network_alpha", "")
+    return ", ".join(
+        (
+            *([f"rank {facts.rank}"] if facts.rank else []),
+            *([f"alpha {shorten(alpha, 12)}"] if alpha not in ("", "None") else []),
+            *([f"{facts.dialect} names"] if facts.dialect else []),
+        )
+    )
+
+
+def _parts(found: Found) -> str:
+    facts = found.facts
+    if not facts.components:
+        return ""
+    ema = "with EMA weights" if facts.ema else "no EMA weights (pruned)"
+    return f"{', '.join(facts.components)}; {ema}"
+
+
+def _recommended(found: Found, metadata: Mapping[str, str]) -> str:
+    """What suits the model, and who says so. Steps and CFG are taken where a request has none."""
+    facts = found.facts
+    values = ", ".join(f"{k} {shorten(f'{v}', 20)}" for k, v in facts.recommended.items())
+    if not values:
+        return ""
+    if recommended(metadata):
+        return f"{values} (its maker says so)"
+    return f"{values} (for {facts.distilled}, which its {facts.distilled_by} tells)"
+
+
 def _size(found: Found) -> str:
     facts = found.facts
-    told = [", ".join(filter(None, (megabytes(facts.bytes), facts.precision)))]
+    told = [", ".join(filter(None, (told_size(facts.bytes), facts.precision)))]
     if found.usable and facts.native_size:
         told.append(f"made for {facts.native_size} px")
     return "; ".join(told)

@@ -24,8 +24,8 @@ def verify(reply: Reply, library: Library, *, names: tuple[str, ...], kind: str 
     """Hash the models NAMES anew, or all of them, and compare.
 
     The hash of a file is compared with the one it had before, where neither its size nor its time
-    has changed, and with those that its own metadata and the files beside it tell. The exit status
-    is 1 if anything is wrong.
+    has changed, and with those that the files beside it and its own metadata tell, its trainer's
+    too. The exit status is 1 if anything is wrong.
     """
     wanted = kind_of(kind)
     if names:
@@ -63,10 +63,18 @@ def compared(found: Found, now: Hashes) -> list[str]:
             f"its bytes changed since it was hashed ({found.hashes.autov2}), though its size and"
             " time did not: the disk may be failing"
         )
-    claimed = found.facts.claimed
-    if claimed and not any(now.match(start) for start in claimed):
+    claimed, trained_as = found.facts.claimed, found.facts.trained_as
+    known = any(now.match(start) for start in claimed)
+    if claimed and not known:
         faults.append(
             f"its hash is not the one told beside it or in it ({', '.join(claimed)[:80]}):"
             " it is another file, or damaged"
+        )
+    alone = found.path.is_file()  # of a folder only a part was
+    if trained_as and alone and not known and now.autov3 not in trained_as:
+        faults.append(
+            f"its tensors are not those that its trainer hashed (sshs_model_hash"
+            f" {', '.join(trained_as)}): they were changed since (resized, converted), or are"
+            " damaged"
         )
     return faults

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from darkroom.core.errors import printable
-from darkroom.core.model import Kind
+from darkroom.core.model import Arch, Kind
 from darkroom.library.facts import Facts, Found
 from darkroom.library.listing import Page
 
@@ -42,9 +42,9 @@ def record(found: Found) -> dict[str, Any]:
         return told
     names = (
         "kind", "arch", "label", "variant", "prediction", "zero_snr", "native_size", "bytes",
-        "precision", "components", "distilled", "base_model", "title", "author", "licence", "alias",
-        "description", "notes", "weight", "triggers", "tags", "recommended", "preview", "sidecars",
-        "problems",
+        "precision", "components", "ema", "distilled", "distilled_by", "dialect", "rank",
+        "base_model", "title", "author", "licence", "alias", "description", "notes", "negative",
+        "weight", "triggers", "tags", "recommended", "preview", "sidecars", "problems",
     )  # fmt: skip
     told |= {name: getattr(facts, name) for name in names}
     return told | {
@@ -75,12 +75,12 @@ def summary(found: Found) -> str:
         return f"cannot be used: {facts.problem}"
     size = f"{facts.native_size} px" if facts.native_size and found.usable else ""
     parts = [
-        "" if facts.arch == "other" else str(facts.arch),
+        families_of(facts),
         "" if facts.variant == "base" else str(facts.variant),
         facts.distilled,
         size,
         facts.precision,
-        megabytes(facts.bytes),
+        told_size(facts.bytes),
         found.hashes.autov2,
         ", ".join(facts.triggers[:2])[:60],
         f"{len(facts.problems)} remark(s)" if facts.problems else "",
@@ -88,9 +88,23 @@ def summary(found: Found) -> str:
     return ", ".join(filter(None, parts))
 
 
-def megabytes(size: int) -> str:
-    """A size in bytes, for people."""
-    return f"{size / 1e6:,.0f} MB" if size >= 1e7 else f"{size / 1e6:,.2f} MB"
+def families_of(facts: Facts) -> str:
+    """The family that a model is for, or both where nothing tells which; "" of unknown ones."""
+    return "" if facts.families == Arch.OTHER else facts.families
+
+
+def told_size(size: int) -> str:
+    """A size in bytes, for people: two digits and a unit, or more where they are whole."""
+    for unit, bytes_each in (("GB", 10**9), ("MB", 10**6), ("KB", 10**3)):
+        if size >= 0.9995 * bytes_each:
+            count = size / bytes_each
+            return f"{count:,.1f} {unit}" if count < 9.95 else f"{count:,.0f} {unit}"
+    return f"{size} bytes"
+
+
+def missed(folder: Found) -> str:
+    """Words about a folder that was not looked into."""
+    return f"{folder.name} was not looked into: {folder.problem}"
 
 
 def show_rows(rows: Iterable[tuple[str, str]]) -> None:

@@ -18,7 +18,16 @@ from darkroom.core.prompt.comments import without_comments
 from darkroom.core.prompt.composition import Part, parts
 from darkroom.core.prompt.dynamic import Expanded, expand, wildcard_names
 from darkroom.core.prompt.invokeai import from_invokeai
-from darkroom.core.prompt.networks import Network, Role, Wish, networks, renamed, wishes
+from darkroom.core.prompt.networks import (
+    Network,
+    Role,
+    Wish,
+    networks,
+    renamed,
+    reworded,
+    unread,
+    wishes,
+)
 from darkroom.core.prompt.render import render
 from darkroom.core.prompt.schedule import Stage, schedule
 from darkroom.core.prompt.styles import (
@@ -63,7 +72,9 @@ __all__ = [
     "read_styles_file",
     "renamed",
     "render",
+    "reworded",
     "schedule",
+    "unread",
     "wildcard_names",
     "wishes",
     "without_comments",

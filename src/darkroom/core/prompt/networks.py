@@ -1,7 +1,7 @@
 """`<lora:name:0.8>` and its like: which extra networks to load, and how strong."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeVar
@@ -10,6 +10,9 @@ from darkroom.core.errors import BadRequest, shorten
 
 _TAG = re.compile(r"<(\w+):([^>]+)>")
 _NAME = re.compile(r"<(\w+):([^:>]+)")
+_STRAY = re.compile(r"<\s*(?:lora|lyco|hypernet)\s*:[^\s<>]{0,40}>?")
+_THEIRS = re.compile(r"(?<!\w)embedding:([^\s,()<>:]{1,60})")
+_SYNTAX = re.compile(r"[()\[\]\\]")
 
 Number = TypeVar("Number", int, float)
 
@@ -59,6 +62,7 @@ ROLES: Mapping[str, Role] = MappingProxyType(
 """What the kinds of tags name; a lyco is a LoRA by the name of an old extension."""
 
 STRONGEST = 1000
+_PLACES: Mapping[Role, int] = MappingProxyType({"lora": 4, "hypernetwork": 2})  # the name's too
 _KNOWN: Mapping[Role, frozenset[str]] = MappingProxyType(
     {
         "lora": frozenset({"te", "unet", "dyn", "start", "end"}),
@@ -81,15 +85,21 @@ class Wish:
     @property
     def idle(self) -> bool:
         """Whether it would change nothing."""
-        return not self.text and (not self.unet or self.window[0] >= self.window[1])
+        return self.empty or not (self.text or self.unet)
+
+    @property
+    def empty(self) -> bool:
+        """Whether its window has no length."""
+        return self.window[0] >= self.window[1]
 
 
-def wishes(tags: tuple[Network, ...]) -> tuple[tuple[Wish, ...], list[str]]:
+def wishes(tags: tuple[Network, ...], *, idle: bool = False) -> tuple[tuple[Wish, ...], list[str]]:
     """What the tags of a prompt ask for, in its order, and notes on what has no effect.
 
     `<lora:name:te:unet:dyn>`, each also by name, and `start=`, `end=`; `<hypernet:name:strength>`.
     What is left out is 1, and `unet` is `te`. A network named twice counts twice, and one of
-    strength 0 not at all. BadRequest when a number is none.
+    strength 0, or with a window of no length, not at all: only with `idle` is it given too.
+    BadRequest when a number is none.
     """
     found: list[Wish] = []
     notes: list[str] = []
@@ -97,11 +107,33 @@ def wishes(tags: tuple[Network, ...]) -> tuple[tuple[Wish, ...], list[str]]:
         if (role := ROLES.get(tag.kind)) is None:
             notes.append(f"{_shown(tag)} has no effect: there is no such kind of network")
             continue
-        if unknown := sorted(tag.named.keys() - _KNOWN[role]):
-            notes.append(f"{', '.join(map(shorten, unknown))} in {_shown(tag)} has no effect")
-        if not (wish := _wish(tag, role)).idle:
+        wish = _wish(tag, role)
+        notes += _without_effect(tag, wish)
+        if idle or not wish.idle:
             found.append(wish)
     return tuple(found), notes
+
+
+def _without_effect(tag: Network, wish: Wish) -> Iterator[str]:
+    ignored = sorted(tag.named.keys() - _KNOWN[wish.role])
+    ignored += filter(str.strip, tag.positional[_PLACES[wish.role] :])
+    if ignored:
+        yield f"{', '.join(map(shorten, ignored))} in {_shown(tag)} has no effect"
+    if not tag.items[-1].strip():
+        yield f"nothing follows the last colon of {_shown(tag)}: it is read without that colon"
+    if wish.empty:
+        yield f"{_shown(tag)} has no effect: it ends where it starts"
+
+
+def unread(text: str) -> list[str]:
+    """Notes on what `text` has, now without its tags, that looks like one and is read as words."""
+    stray = _STRAY.search(text)
+    theirs = dict.fromkeys(shorten(name) for name in _THEIRS.findall(text))
+    notes = [f"`{stray[0]}` is read as words: a tag is written <lora:name:0.8>"] if stray else []
+    return notes + [
+        f"`embedding:` before {name!r} is read as a word, as in A1111: the name alone is enough"
+        for name in theirs
+    ]
 
 
 def _wish(tag: Network, role: Role) -> Wish:
@@ -118,7 +150,16 @@ def _wish(tag: Network, role: Role) -> Wish:
             f"start and end in {_shown(tag)} must lie between 0 and 1",
             hint="They are shares of the steps: start=0.2:end=0.8.",
         )
+    if start > end:
+        raise BadRequest(
+            f"{_shown(tag)} would end before it starts",
+            hint="They are shares of the steps: start=0.2:end=0.8.",
+        )
     rank = _item(tag, 3, "dyn", kind=int, default=0)
+    if rank < 0:
+        raise BadRequest(
+            f"dyn in {_shown(tag)} is below 0", hint="It is a number of ranks: dyn=16."
+        )
     return Wish(
         role=role,
         name=tag.name.strip(),
@@ -162,3 +203,14 @@ def renamed(text: str, names: Mapping[tuple[Role, str], str]) -> str:
 
     end = text.rfind(">") + 1
     return _NAME.sub(rename, text[:end]) + text[end:]
+
+
+def reworded(text: str, word: str, other: str) -> str:
+    """`text` with the word `other` for `word`, in whatever case; its tags stay as they are."""
+    sought = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
+    escaped = _SYNTAX.sub(r"\\\g<0>", other)
+    made, place = [], 0
+    for tag in _TAG.finditer(text, 0, text.rfind(">") + 1):
+        made += [sought.sub(lambda _: escaped, text[place : tag.start()]), tag[0]]
+        place = tag.end()
+    return "".join((*made, sought.sub(lambda _: escaped, text[place:])))

@@ -34,6 +34,11 @@ class Look:
         return self._kind or (self.identity.kind if self.identity else Kind.UNKNOWN)
 
     @property
+    def knows_kind(self) -> bool:
+        """Whether `kind` is certain by now; of a pickle it is not before the end."""
+        return self._kind is not None or self.identity is not None
+
+    @property
     def label(self) -> str:
         """What it is called: "an SDXL checkpoint"."""
         return self.identity.label if self.identity else ""

@@ -1,25 +1,28 @@
 """`darkroom models pull`: from what the user named to a model in its folder.
 
-    puller = Puller(web, sites, folder)
+    puller = Puller(web, sites, folder, catalogue=catalogue)
     plan = puller.plan("owner/name", Choice())          # asks the site; fetches nothing
     for step in puller.pull(plan): ...                  # Progress, Notice, and at last Pulled
 
 A file arrives beside the folders of models under a hidden name that depends on its source only, so
 that the same command goes on where another stopped, whatever stopped it. Two processes do not
 fetch the same file at once. It gets its name when it is whole and was looked into, and never over
-a file that is there. Nothing here runs by itself.
+a file that is there. What was hashed while it came is not read again for that: the catalogue is
+told, and what address it came from. Nothing here runs by itself.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from darkroom.core.errors import BadFile, BadRequest, OutputError, StudioError, shorten
 from darkroom.core.model import Kind
+from darkroom.library.catalogue import Catalogue
 from darkroom.library.download import civitai, hub
 from darkroom.library.download.look import Look
 from darkroom.library.download.names import safe_name
@@ -69,8 +72,9 @@ Step = Progress | Notice | Pulled
 class Puller:
     """Fetches models into folders below `folder`."""
 
-    def __init__(self, web: Web, sites: Sites, folder: Path) -> None:
+    def __init__(self, web: Web, sites: Sites, folder: Path, *, catalogue: Catalogue) -> None:
         self._web, self._sites, self._folder = web, sites, folder
+        self._catalogue = catalogue
 
     def plan(self, source: str, choice: Choice) -> Plan:
         """What would be fetched; the site is asked, and nothing is written."""
@@ -105,29 +109,85 @@ class Puller:
 
     def _file(self, plan: Plan, place: "_Place") -> Iterator[Step]:
         (wanted,) = plan.files
-        part = place.part(safe_name(wanted.name), wanted.url + wanted.sha256)
-        if (known := self.target(plan, to=place.to)) is not None and known.exists():
-            yield _there(known, wanted.sha256, plan)
+        targets = place.targets(plan.kind, plan.name)
+        if wanted.sha256 and (here := self._already(targets, wanted.sha256, plan)):
+            yield here
             return
+        part = place.part(safe_name(wanted.name), wanted.url + wanted.sha256)
         with _alone(part):
             look = Look(part, plan.name or "the file", plan.kind)
             transfer = Transfer(self._web, wanted, part)
-            asked = False
-            for step in _fetched(transfer, look, wanted):
-                if look.done and not asked:  # the folder is known now: is the name free there?
-                    asked = True
-                    _refuse_taken(
-                        place.target(look.kind, _file_name(plan, transfer, look)), transfer
-                    )
-                yield step
-            target = place.target(look.kind, _file_name(plan, transfer, look))
-            if settle(part, target):
-                pulled = _pulled(target, plan, look, transfer=transfer)
-            else:
-                pulled = _there(target, transfer.sha256, plan)
+            asked, pulled = False, None
+            with closing(_fetched(transfer, look, wanted)) as steps:
+                for step in steps:
+                    if look.done and not asked:  # before the rest of it is fetched
+                        asked = True
+                        if pulled := self._here(plan, place, look, transfer=transfer):
+                            break
+                    yield step
+            pulled = pulled or self._settled(plan, place, look, transfer=transfer)
             transfer.forget()
-        yield from self._beside(plan, target)
+        yield from self._beside(plan, pulled.path)
         yield pulled
+
+    def _here(
+        self, plan: Plan, place: "_Place", look: Look, *, transfer: Transfer
+    ) -> "Pulled | None":
+        """What is arriving, if it is here; BadRequest if something else has its name."""
+        kind = look.kind if look.knows_kind else None
+        sha256 = transfer.known_sha256 or self._catalogue.pulled_from(
+            plan.files[0].url, transfer.version
+        )
+        return self._already(place.targets(kind, _file_name(plan, transfer, look)), sha256, plan)
+
+    def _already(self, targets: Sequence[Path], sha256: str, plan: Plan) -> "Pulled | None":
+        """The one of `targets` with this hash; BadRequest if it must be the only one, and is not.
+
+        Which folder a file belongs to is not known before it is looked into: then it may lie in
+        any of them.
+        """
+        for target in targets:
+            if sha256 and (found := self._same(target, sha256, plan)):
+                return found
+        if len(targets) == 1 and os.path.lexists(targets[0]):
+            raise _taken(targets[0])
+        return None
+
+    def _same(self, target: Path, sha256: str, plan: Plan) -> "Pulled | None":
+        """The file at `target`, if it has this hash."""
+        look = Look(target, target.name, plan.kind)
+        with suppress(OSError, BadFile):  # a link to nothing, a file nobody may read
+            found = self._catalogue.hashes(target).sha256 if target.is_file() else ""
+            if found and found.startswith(sha256):
+                look.late()
+                return Pulled(
+                    path=target,
+                    kind=look.kind,
+                    label=look.label,
+                    bytes=target.stat().st_size,
+                    sha256=found,
+                    already=True,
+                    triggers=plan.triggers,
+                )
+        return None
+
+    def _settled(self, plan: Plan, place: "_Place", look: Look, *, transfer: Transfer) -> Pulled:
+        """Give the whole file its name, unless it is here under that name already."""
+        target = place.target(look.kind, _file_name(plan, transfer, look))
+        while not settle(transfer.part, target):
+            if here := self._already((target,), transfer.sha256, plan):
+                return here
+        with suppress(OSError), target.open("rb") as file:
+            hashes, url = transfer.digest.hashes(file), plan.files[0].url
+            self._catalogue.keep_pulled(target, hashes, url=url, version=transfer.version)
+        return Pulled(
+            path=target,
+            kind=look.kind,
+            label=look.label,
+            bytes=transfer.done,
+            sha256=transfer.sha256,
+            triggers=plan.triggers,
+        )
 
     def _beside(self, plan: Plan, target: Path) -> Iterator[Notice]:
         """Keep what the page says of the model, and its picture, where other programs do too."""
@@ -167,6 +227,11 @@ class _Place:
 
     def target(self, kind: Kind, name: str) -> Path:
         return (self.to or self.folder / FOLDERS[kind]) / name
+
+    def targets(self, kind: Kind | None, name: str) -> Sequence[Path]:
+        """Where a model of that name may lie; anywhere, if its kind is not known."""
+        kinds = FOLDERS if kind is None and self.to is None else (kind or Kind.UNKNOWN,)
+        return [self.target(each, name) for each in kinds] if name else []
 
     def part(self, name: str, source: str) -> Path:
         """Where something from `source` arrives."""
@@ -265,7 +330,9 @@ def _alone(part: Path) -> Iterator[None]:
                 lock.unlink(missing_ok=True)
 
 
-def _fetched(transfer: Transfer, look: Look, wanted: Wanted) -> Iterator[Step]:
+def _fetched(
+    transfer: Transfer, look: Look, wanted: Wanted
+) -> Generator[Progress | Notice, None, None]:
     """Fetch, and judge the file as early as can be; what is no model is deleted."""
     try:
         for step in transfer.run():
@@ -283,48 +350,10 @@ def _fetched(transfer: Transfer, look: Look, wanted: Wanted) -> Iterator[Step]:
         raise BadFile(f"this is not a model to keep: {error}", hint=hint) from None
 
 
-def _pulled(target: Path, plan: Plan, look: Look, *, transfer: Transfer) -> Pulled:
-    return Pulled(
-        path=target,
-        kind=look.kind,
-        label=look.label,
-        bytes=transfer.done,
-        sha256=transfer.sha256,
-        triggers=plan.triggers,
-    )
-
-
-def _there(target: Path, sha256: str, plan: Plan) -> Pulled:
-    """The file at `target`, if it is the one with this hash; else BadRequest: it stays."""
-    found, look = "", Look(target, target.name, plan.kind)
-    with suppress(OSError, BadFile):  # a folder, a link to nothing, a file nobody may read
-        if sha256:
-            with target.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            look.late()
-    if not (found and found.startswith(sha256)):
-        raise _taken(target)
-    return Pulled(
-        path=target,
-        kind=look.kind,
-        label=look.label,
-        bytes=target.stat().st_size,
-        sha256=found,
-        already=True,
-        triggers=plan.triggers,
-    )
-
-
-def _refuse_taken(target: Path, transfer: Transfer) -> None:
-    """What is in the way and cannot be told to be the same is said before the rest is fetched."""
-    if target.exists() and not transfer.known_sha256:
-        raise _taken(target)
-
-
 def _taken(target: Path) -> BadRequest:
     return BadRequest(
         f"{target} is there already, and may be another model",
-        hint="Choose another name with --name, or another folder with --to.",
+        hint="Choose another name with --name, or another folder with --to; --sha256 compares.",
     )
 
 

@@ -4,14 +4,13 @@
     for step in transfer.run(): ...       # Progress and Notice; the file at `part` grows meanwhile
     transfer.sha256                       # of the whole file, which is at `part` now
 
-What a later run needs to go on stands beside the part file: its address, size and ETag. A server
+What a later run needs to go on stands beside the part file: its size, ETag and name. A server
 is asked for the rest only if it can say that the file is still the same (RFC 9110, 13.1.5) or the
 hash of the whole is known; if it sends everything instead, the file begins anew. What came is
 checked against the length the server announced and the hash its page names; a file with a wrong
 hash is deleted, because no part of it can be trusted.
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -24,6 +23,7 @@ from pathlib import Path
 from darkroom.core.errors import DownloadError, OutputError, shorten
 from darkroom.library.download.place import header_text
 from darkroom.library.download.web import Answer, Drop, Patience, Web
+from darkroom.library.hashes import Digest
 from darkroom.media.files import write_whole
 
 PIECE = 1 << 20  # bytes asked for at once
@@ -66,7 +66,6 @@ class Notice:
 class _State:
     """What is known of a part file."""
 
-    address: str = ""  # without its query
     etag: str = ""
     size: int | None = None
     name: str = ""  # as the server calls it
@@ -78,12 +77,11 @@ class _State:
             found = json.loads(path.read_bytes()[:10_000])
             match found:
                 case {
-                    "address": str(address),
                     "etag": str(etag),
                     "size": int() | None as size,
                     "name": str(name),
                 }:
-                    return cls(address, etag, size, name)
+                    return cls(etag, size, name)
         return cls()
 
 
@@ -91,19 +89,20 @@ class Transfer:
     """Fetches `wanted` into `part`; what is there of it already is kept if it can be used."""
 
     def __init__(self, web: Web, wanted: Wanted, part: Path) -> None:
-        self._web, self._wanted, self._part = web, wanted, part
+        self._web, self._wanted, self.part = web, wanted, part
         self._note = part.with_name(part.name + ".json")
-        self._digest, self._hashed = hashlib.sha256(), 0
+        self.digest, self._hashed = Digest(), 0
         self._furthest = 0  # bytes that were here at once; to have less again is no progress
         self.done = 0  # bytes at `part`
         self.total = wanted.size
         self.said_name = ""  # what the server calls the file
         self.known_sha256 = wanted.sha256  # of the page, or of the server
+        self.version = ""  # what changes when the file on the server does; "" if it does not say
 
     @property
     def sha256(self) -> str:
         """Of the bytes at `part`."""
-        return self._digest.hexdigest()
+        return self.digest.sha256
 
     def run(self) -> Iterator[Progress | Notice]:
         """Fetch; DownloadError when that failed for good, OutputError when the disk is at fault."""
@@ -121,7 +120,7 @@ class Transfer:
 
     def forget(self) -> None:
         """Delete what is there; the next run begins anew."""
-        self._part.unlink(missing_ok=True)
+        self.part.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
         self.done = 0
 
@@ -138,7 +137,8 @@ class Transfer:
         with self._web.open(self._wanted.url, headers) as answer:
             patience.worked = True
             start = self._settle(answer, start, state)
-            check_room(self._part.parent, 0 if self.total is None else self.total - start)
+            self.version = _version(answer, self.total)
+            check_room(self.part.parent, 0 if self.total is None else self.total - start)
             yield from self._write(start, answer, patience)
         if self.total is not None and self.done < self.total:
             raise Drop(f"{answer.place.host} closed the connection too early")
@@ -146,7 +146,7 @@ class Transfer:
     def _usable(self) -> tuple[int, _State]:
         """How many bytes of the part file can be kept, and what is known of it."""
         state = _State.load(self._note)
-        there = self._part.stat().st_size if self._part.exists() else 0
+        there = self.part.stat().st_size if self.part.exists() else 0
         same = self.known_sha256 or _is_strong(state.etag)
         fits = state.size is not None and there <= state.size
         if self._wanted.size is not None and state.size != self._wanted.size:
@@ -192,28 +192,26 @@ class Transfer:
         self.said_name = header_text(answer.headers.get_filename() or "")
         self.known_sha256 = self.known_sha256 or _linked_hash(answer)
         etag = answer.headers.get("ETag", "")
-        state = _State(
-            str(answer.place), etag if _is_strong(etag) else "", self.total, self.said_name
-        )
+        state = _State(etag if _is_strong(etag) else "", self.total, self.said_name)
         write_whole(self._note, json.dumps(asdict(state)).encode())
 
     def _write(
         self, start: int, answer: Answer | None, patience: Patience
     ) -> Iterator[Progress | Notice]:
         """Append what `answer` sends to the first `start` bytes, and hash it all."""
-        with _written(self._part):
-            file = self._part.open("r+b" if start else "wb", buffering=0)
+        with _written(self.part):
+            file = self.part.open("r+b" if start else "wb", buffering=0)
         with file:
             self._rehash(start)
-            with _written(self._part):
+            with _written(self.part):
                 file.seek(start)
                 file.truncate()
             self.done, told_at = start, 0.0
             self._furthest = max(self._furthest, start)
             while answer is not None and (piece := answer.read(PIECE)):
-                with _written(self._part):
+                with _written(self.part):
                     file.write(piece)
-                self._digest.update(piece)
+                self.digest.update(piece)
                 self.done = self._hashed = self.done + len(piece)
                 if self.done - self._furthest >= PROGRESS:
                     self._furthest = self.done
@@ -227,13 +225,13 @@ class Transfer:
         """Hash the first `start` bytes at `part`, if that is not what is hashed already."""
         if self._hashed == start:
             return
-        self._digest, self._hashed = hashlib.sha256(), 0
-        with _written(self._part), self._part.open("rb") as file:
+        self.digest, self._hashed = Digest(), 0
+        with _written(self.part), self.part.open("rb") as file:
             while self._hashed < start:
                 piece = file.read(min(PIECE, start - self._hashed))
                 if not piece:
                     raise Drop("the part file has become shorter")
-                self._digest.update(piece)
+                self.digest.update(piece)
                 self._hashed += len(piece)
 
     def _progress(self) -> Progress:
@@ -268,6 +266,12 @@ def _linked_hash(answer: Answer) -> str:
         if _SHA256.fullmatch(said):
             return said
     return ""
+
+
+def _version(answer: Answer, size: int | None) -> str:
+    etag = answer.headers.get("ETag", "")
+    said = etag if _is_strong(etag) else answer.headers.get("Last-Modified", "")
+    return f"{said} {size}" if said else ""
 
 
 def _is_strong(etag: str) -> bool:

@@ -275,7 +275,7 @@ def _drops(place: Place) -> Iterator[None]:
         raise Drop(f"{place.host} was silent for too long") from None
     except socket.gaierror:
         raise Unreachable(
-            f"no connection to {place.host}: its name is not known; is this machine online?"
+            f"no connection to {place.host}: its name is not known, or this machine is offline"
         ) from None
     except OSError as error:
         kind = Drop if isinstance(error, ConnectionResetError | BrokenPipeError) else Unreachable

@@ -24,6 +24,7 @@ _JSON = re.compile(r'\s*(?:\{\s*"|\[\s*\{\s*"|[\s{}\[\],:"]*\Z)')
 _JSON_STARTS = ("{", "[", "null", "true", "false", *"-0123456789")
 _NAMED = re.compile(r"(.{1,300}?)(?: \[([0-9a-fA-F]{6,64})\])?")
 _HYPERNET = re.compile(r"([^:<>\n]{1,300}?)(?:\([0-9a-fA-F]{4,64}\))?")
+_USED = re.compile(r"(?:^|, )([^\n]{1,300}?) \[[0-9a-f]{4}\](?=,|$)")  # before there were hashes
 _NAMED_ROLES = {"Refiner": "refiner", "Hires checkpoint": "hires checkpoint"}
 _FORGE = re.compile(r"f\d+\.\d|neo|.*forge", re.IGNORECASE)
 _FORGE_KEYS = {"Distilled CFG Scale", "Module 1", "Diffusion in Low Bits"}
@@ -133,6 +134,8 @@ def _networks(said: Infotext, more: Mapping[str, object]) -> Iterator[FoundModel
     yield from named.values()
     yield from (FoundModel.of("lora", name, hash=digest) for name, digest in loras.items())
     embeddings = _hashes(said.settings.get("TI hashes", ""))
+    used = said.settings.get("Used embeddings", "")[:100_000]
+    embeddings |= {each[1]: "" for each in _USED.finditer(used)}
     yield from (FoundModel.of("embedding", name, hash=h) for name, h in embeddings.items())
 
 

@@ -17,6 +17,7 @@ from darkroom.media.metadata.comfyui_table import (
     NO_FILE,
     PARTS,
     SETTINGS,
+    TEXT_WEIGHTS,
     VALUES,
     WEIGHTS,
 )
@@ -165,16 +166,24 @@ def _models(graph: Graph, above: list[str]) -> Iterator[FoundModel]:
             if (found := _FILE.fullmatch(key[:60])) and (role := LOADED.get(found[1])):
                 value = _value(graph, given, key)
                 if isinstance(value, str) and value not in NO_FILE:
-                    weight = _weight(inputs, found[2] or "") if role == "lora" else None
-                    yield FoundModel.of(role, value, weight=weight)
+                    weights = _weights(graph[name], found[2] or "") if role == "lora" else {}
+                    yield FoundModel.of(role, value, **weights)
             elif isinstance(given, dict) and isinstance(given.get("lora"), str) and given.get("on"):
-                yield FoundModel.of("lora", given["lora"], weight=given.get("strength"))
+                weight, text = given.get("strength"), given.get("strengthTwo")
+                yield FoundModel.of("lora", given["lora"], weight=weight, text_weight=text)
 
 
-def _weight(inputs: Mapping[str, Any], number: str) -> object:
-    """The strength of the LoRA of that number; of one alone the number is empty."""
-    weights = (inputs.get(f"{name}{number}") for name in WEIGHTS)
-    return next((weight for weight in weights if weight is not None), None)
+def _weights(node: Node, number: str) -> dict[str, object]:
+    """How strong the LoRA of that number is on the network and on the text encoders.
+
+    Of one alone the number is empty.
+    """
+    weight, text = (
+        next((w for key in keys if (w := node.inputs.get(f"{key}{number}")) is not None), None)
+        for keys in (WEIGHTS, TEXT_WEIGHTS)
+    )
+    text = 0 if text is None and "ModelOnly" in node.kind else text
+    return {"weight": weight, "text_weight": text}
 
 
 def _refiners(graph: Graph, samplers: list[str], models: list[FoundModel]) -> Iterator[FoundModel]:

@@ -51,6 +51,7 @@ LOADED = {
 WEIGHTS = (
     "strength_model", "strength", "lora_wt", "model_weight", "lora_model_strength", "lora_strength",
 )  # fmt: skip
+TEXT_WEIGHTS = ("strength_clip", "clip_weight", "lora_clip_strength", "clip_str")
 NO_FILE = ("None", "none", "Baked VAE", "")
 
 # Where a text may stand in a node, best first; `positive` and `negative` are put in front.

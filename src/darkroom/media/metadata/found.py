@@ -32,19 +32,35 @@ class FoundModel:
     name: str
     hash: str | None = None  # hexadecimal, as long as the program writes it
     weight: float | None = None
+    text_weight: float | None = None  # on the text encoders, where that is said apart
+    algorithm: str = ""  # of the hash, where it is said
 
     @classmethod
     def of(
-        cls, role: str, name: object, *, hash: object = None, weight: object = None
+        cls,
+        role: str,
+        name: object,
+        *,
+        hash: object = None,
+        weight: object = None,
+        text_weight: object = None,
     ) -> "FoundModel":
         """Clean what a stranger's file says: folders go, and so does a hash that is none."""
-        digest = _HASH.fullmatch(hash) if isinstance(hash, str) else None
+        algorithm, _, digits = hash.rpartition(":") if isinstance(hash, str) else ("", "", "")
+        digest = _HASH.fullmatch(digits)
         return cls(
             role=role,
             name=base_name(str(name)),
             hash=digest[1].lower() if digest else None,
             weight=number(weight),
+            text_weight=number(text_weight),
+            algorithm=algorithm[:20].lower(),
         )
+
+    @property
+    def digest(self) -> str | None:
+        """The hash, if it is of a kind that files here can be found by."""
+        return self.hash if self.algorithm in ("", "sha256") else None
 
     def to_json(self) -> dict[str, str | float]:
         """Only what is known."""
@@ -81,19 +97,29 @@ class Found:
         return request_fields(self.prompt, self.negative_prompt, self._asked())[0]
 
     @property
+    def loose(self) -> list[FoundModel]:
+        """The files besides the checkpoint that neither a setting nor a prompt names."""
+        said = {*self.settings.values(), *map(base_name, self.settings.values())}
+        words = f"{self.prompt}\n{self.negative_prompt}".casefold()
+        return [
+            each
+            for each in self.models
+            if each.role != "checkpoint"
+            and each.name not in said
+            and not re.search(rf"[:/\\]{re.escape(each.name)}[:>]", self.prompt)
+            and not (each.role == "embedding" and each.name.casefold() in words)
+        ]
+
+    @property
     def left_out(self) -> list[str]:
         """What has no counterpart in our request, in words."""
         if self.recipe is not None:
             return []
         _, unmapped = request_fields(self.prompt, self.negative_prompt, self._asked())
-        said = {*self.settings.values(), *map(base_name, self.settings.values())}
         rules = [f"{key}: {words}" for key, words in OLD_RULES.items() if self._rules().get(key)]
         loose = [
             f"{each.role} {each.name!r}" + (f" (weight {each.weight:g})" if each.weight else "")
-            for each in self.models
-            if each.role != "checkpoint"
-            and each.name not in said
-            and not re.search(rf":{re.escape(each.name)}[:>]", self.prompt)
+            for each in self.loose
         ]
         return [*unmapped, *rules, *loose, *self.remarks]
 

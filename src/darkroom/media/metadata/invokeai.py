@@ -121,9 +121,7 @@ def _models(document: Document) -> Iterator[FoundModel]:
 
 def _model(role: str, model: Mapping[str, Any], *, weight: object = None) -> FoundModel:
     name = model.get("model_name") or model.get("name") or model.get("key") or "unnamed"
-    digest = model.get("hash")
-    digest = digest.rpartition(":")[2] if isinstance(digest, str) else None  # "blake3:…"
-    return FoundModel.of(role, name, hash=digest, weight=weight)
+    return FoundModel.of(role, name, hash=model.get("hash"), weight=weight)  # "blake3:…"
 
 
 def _old(document: Document) -> Found:

@@ -21,7 +21,7 @@ __all__ = [
 
 Names = Literal[
     "ldm unet", "diffusers unet",
-    "ldm vae", "diffusers vae", "old diffusers vae",
+    "ldm vae", "half ldm vae", "diffusers vae", "old diffusers vae",
     "clip", "inner clip", "open clip",
 ]  # fmt: skip
 
@@ -29,6 +29,7 @@ ROWS: Mapping[Names, Callable[[Any], Iterator[Entry]]] = {
     "ldm unet": ldm_unet.unet,
     "diffusers unet": lambda dims: native(ldm_unet.unet(dims)),
     "ldm vae": ldm_vae.vae,
+    "half ldm vae": ldm_vae.half_vae,
     "diffusers vae": lambda dims: native(ldm_vae.vae(dims)),
     "old diffusers vae": ldm_vae.old_vae,
     "clip": clip_text.clip_text,
@@ -39,7 +40,8 @@ ROWS: Mapping[Names, Callable[[Any], Iterator[Entry]]] = {
 MARKS: Mapping[Names, str] = {  # a tensor that is there whenever the network is
     "ldm unet": ldm_unet.MARK,
     "diffusers unet": "conv_in.weight",
-    "ldm vae": "encoder.down.0.block.0.conv1.weight",
+    "ldm vae": "encoder.mid.attn_1.q.weight",
+    "half ldm vae": "encoder.mid.attn_1.to_q.weight",
     "diffusers vae": "decoder.mid_block.attentions.0.to_q.weight",
     "old diffusers vae": "decoder.mid_block.attentions.0.query.weight",
     "clip": clip_text.MARK,
@@ -70,12 +72,14 @@ def _clip(*prefixes: str) -> tuple[Place, ...]:
 UNET = (Place(ldm_unet.PREFIX, "ldm unet"), Place("unet/", "diffusers unet"))
 VAE = (
     Place(ldm_vae.PREFIX, "ldm vae"),
+    Place(ldm_vae.PREFIX, "half ldm vae"),
     Place("vae/", "diffusers vae"),
     Place("vae/", "old diffusers vae"),
 )
 VAE_ALONE = (
     *VAE,
     Place("", "ldm vae"),
+    Place("", "half ldm vae"),
     Place("", "diffusers vae"),
     Place("", "old diffusers vae"),
 )

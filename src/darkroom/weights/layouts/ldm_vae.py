@@ -4,10 +4,11 @@ LDM numbers the decoder's levels by resolution, diffusers by order, so they run 
 directions; and LDM stores the attention's linear layers as 1x1 convolutions.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from darkroom.weights.layouts.entry import Entry, layer, native, squeezed
+from darkroom.weights.layouts.entry import Entry, layer, native, same, squeezed
 from darkroom.weights.topology import VaeDims
 
 PREFIX = "first_stage_model."
@@ -26,6 +27,7 @@ OLD_ATTENTION = {  # diffusers' own names until 2023 -> its names since
     "value": "to_v",
     "proj_attn": "to_out.0",
 }
+HALF = re.compile(r"\.attn_1\.(q|k|v|proj_out)\.(weight|bias)$")
 
 
 def vae(dims: VaeDims) -> Iterator[Entry]:
@@ -54,6 +56,20 @@ def old_vae(dims: VaeDims) -> Iterator[Entry]:
         found = next((new for new in olds if new in entry.target), None)
         old = entry.target.replace(found, olds[found]) if found else entry.target
         yield replace(entry, source=old)
+
+
+def half_vae(dims: VaeDims) -> Iterator[Entry]:
+    """LDM's names but for the attention's linear layers, which have diffusers' names and shapes.
+
+    Trainers of 2023 wrote such files: they translated `query`, and diffusers had begun to say
+    `to_q`.
+    """
+    for entry in vae(dims):
+        if (found := HALF.search(entry.source)) is None:
+            yield entry
+        else:
+            source = f"{entry.source[: found.start(1)]}{ATTENTION[found[1]]}.{found[2]}"
+            yield same(source, entry.target, *entry.shape)
 
 
 def _encoder_level(dims: VaeDims, level: int) -> Iterator[Entry]:

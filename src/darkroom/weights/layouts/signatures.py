@@ -286,7 +286,7 @@ JUNK = (  # carried along by trainers and mergers; no part of the networks
     PREDICTS_V, ZERO_SNR, "model_ema.*", "betas", "alphas_cumprod*", "sqrt_*", "log_one_minus*",
     "posterior_*", "logvar", "lvlb_weights", "denoiser.*", "loss.*", "first_stage_model.loss.*",
     "first_stage_model.model_ema.*", "*.position_ids", "*logit_scale", "*text_projection*",
-    "*.model.transformer.resblocks.*", "*.attn_mask", "*.vision_model.*", "*visual_projection*",
+    "*.model.transformer.resblocks.*", "*.attn_mask", "*vision_model.*", "*visual_projection*",
     "safety_checker*", "feature_extractor*", "image_encoder/*", "scheduler*", "embedding_manager.*",
     "bundle_emb.*", "lora_*", "global_step", "iteration", "epoch", "hyper_parameters*",
     "optimizer*", "state_step", "*num_batches_tracked",

@@ -26,12 +26,14 @@ from darkroom.weights.lora.names import Place, flat, meant
 from darkroom.weights.lora.ordinals import orders
 from darkroom.weights.lora.targets import Targets
 from darkroom.weights.names import Names
-from darkroom.weights.riders import lora_base
+from darkroom.weights.riders import full_size, lora_base
 
 LAST_LAYER = re.compile(r"^lora_te1?_.*encoder_layers_23_|^text_encoder_.*encoder_layers_23_")
 VECTORS: Mapping[str, Component] = {"clip_l": "text", "clip_g": "text_2"}
 UNKNOWN = "`darkroom models show` says what is in a file."
 HINT = "Choose a checkpoint of its family, or take it out of the prompt."
+FULL = "Choose a full-size {} checkpoint with --model, or take it out of the prompt."
+OF_ITS_FAMILY = "Take it out of the prompt; `darkroom models show` says what is in the file."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,7 @@ class Fit:
     embeddings: Mapping[str, Mapping[Component, str]]  # word -> encoder -> key
     encoders: tuple[Component, ...]  # of the checkpoint
     made_for: str  # the family, where it does not fit; "" if nothing tells it
+    too_wide: bool = False  # the checkpoint is a small model, and the file for a full-size one
 
     @property
     def modules(self) -> tuple[Place, ...]:
@@ -71,15 +74,31 @@ class Fit:
     def check(self) -> None:
         """BadFile if the file cannot act as a whole."""
         if self.faults:
-            raise BadFile(f"{self.name} does not fit {self._what()}: {self._told()}", hint=HINT)
+            hint = OF_ITS_FAMILY if self._related else HINT
+            hint = FULL.format(self.arch) if self._small else hint
+            raise BadFile(f"{self.name} does not fit {self._what()}: {self._told()}", hint=hint)
         if not self.rows and not self.embeddings:
             raise BadFile(f"{self.name} holds no LoRA that we know", hint=UNKNOWN)
 
+    @property
+    def _related(self) -> bool:
+        """Whether it was made for such checkpoints; of some files only "SD1 or SD2" is known."""
+        return str(self.arch) in self.made_for.split(" or ")
+
+    @property
+    def _small(self) -> bool:
+        """Whether its own family is refused for its size alone."""
+        return self.too_wide and self._related
+
     def _what(self) -> str:
-        return f"an {self.arch} checkpoint" if str(self.arch)[0] == "S" else "this checkpoint"
+        named = str(self.arch)[0] == "S" and not self._small
+        return f"an {self.arch} checkpoint" if named else "this checkpoint"
 
     def _told(self) -> str:
         total = len(self.faults) + len(self.rows)
+        if self._small:
+            made = f"it was made for full-size {self.made_for}, and this is a small model"
+            return f"{made} of the same make ({len(self.faults)} of {total} modules do not fit)"
         first: dict[str, str] = {}
         for name, reason in self.faults.items():
             first.setdefault(reason, name)
@@ -88,7 +107,7 @@ class Fit:
             f"{count} of {total} modules {reason} (first: {shorten(first[reason], 90)})"
             for reason, count in counts
         ]
-        if self.made_for and self.made_for != self.arch:
+        if self.made_for and not self._related:
             told.append(f"it was made for {self.made_for}")
         return "; ".join(told)
 
@@ -107,6 +126,7 @@ def fit(header: Header, targets: Targets) -> Fit:
         work.embedding(word, vectors)
     work.faults.update(keys.refused)
     work.unknown(keys.unknown)
+    names = Names(header)
     return Fit(
         name=header.path.name,
         arch=targets.arch,
@@ -115,7 +135,8 @@ def fit(header: Header, targets: Targets) -> Fit:
         notes=tuple(work.notes()),
         embeddings=work.embeddings,
         encoders=targets.encoders,
-        made_for=lora_base(Names(header))[0] if work.faults else "",
+        made_for=lora_base(names)[0] if work.faults else "",
+        too_wide=bool(work.faults) and targets.small and full_size(names),
     )
 
 

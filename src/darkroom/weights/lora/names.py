@@ -32,6 +32,9 @@ SPELLINGS: tuple[tuple[str, tuple[Component, ...]], ...] = (
     ("lycoris_te_", ("text",)),
     ("text_encoder_2_", ("text_2",)),
     ("text_encoder_", ("text",)),
+    ("text_encoders_clip_l_transformer_", ("text",)),  # ComfyUI
+    ("text_encoders_clip_h_transformer_", ("text",)),
+    ("text_encoders_clip_g_transformer_", ("text_2",)),
     ("clip_l_transformer_", ("text",)),
     ("clip_g_transformer_", ("text_2",)),
     ("clip_l_", ("text",)),
@@ -56,7 +59,7 @@ FOREIGN = tuple(
     (re.compile(pattern), reason)
     for pattern, reason in (
         (r"^lora_te3_|^text_encoder_3_", "are for SD3's third text encoder"),
-        (r"^lora_te2_|^text_encoder_2_|^clip_g_", "are for SDXL's second text encoder"),
+        (r"^lora_te2_|^text_encoder_2_|clip_g_", "are for SDXL's second text encoder"),
         (r"double_blocks|single_blocks|single_transformer_blocks", "are for Flux"),
         (r"joint_blocks|context_embedder", "are for SD3"),
         (r"prior_unet", "are for Stable Cascade"),

@@ -33,6 +33,7 @@ class Network:
     name: str  # of the file
     adapters: Mapping[Place, Adapter]
     embeddings: Mapping[str, tuple[Tensor | None, ...]]  # word -> (n, width) per text encoder
+    notes: tuple[str, ...] = ()  # what in the file has no effect, a sentence each
 
     @cached_property
     def bytes(self) -> int:
@@ -52,6 +53,7 @@ def read_network(header: Header, fitted: Fit) -> Network:
                 word: tuple(_vectors(file, keys, encoder) for encoder in fitted.encoders)
                 for word, keys in fitted.embeddings.items()
             },
+            notes=fitted.notes,
         )
 
 

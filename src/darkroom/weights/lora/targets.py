@@ -9,6 +9,7 @@ from darkroom.weights.detect import Detected
 from darkroom.weights.layouts import ldm_unet
 from darkroom.weights.layouts.entry import Component, Shape
 from darkroom.weights.lora.names import Index, Place
+from darkroom.weights.riders import FULL_WIDTH
 
 __all__ = ["ENCODERS", "Place", "Targets", "targets_of"]
 
@@ -35,6 +36,22 @@ class Targets:
     def encoders(self) -> tuple[Component, ...]:
         """The text encoders, in order."""
         return tuple(part for part in ENCODERS if any(place[0] == part for place in self.shapes))
+
+    @property
+    def small(self) -> bool:
+        """Whether the UNet is narrower than any that LoRAs are published for."""
+        shape = self.shapes.get(("unet", "conv_in"))
+        return shape is not None and shape[0] < FULL_WIDTH
+
+    @property
+    def contexts(self) -> frozenset[int]:
+        """The widths that attention in the UNet reads, of pictures and of text."""
+        keys = (
+            shape
+            for (part, module), shape in self.shapes.items()
+            if part == "unet" and module.endswith(".to_k")
+        )
+        return frozenset(shape[-1] for shape in keys)
 
     def width(self, encoder: Component) -> int | None:
         """Of the vectors that a text encoder has for its tokens."""

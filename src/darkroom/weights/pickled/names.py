@@ -65,6 +65,7 @@ INERT = _any_of(
         r"torch\.nn\.(modules|functional|init|parallel)\.[\w.]+",
         r"torch\._C\._nn\.\w+",
         r"torch\.optim\.[\w.]+",
+        r"torch\.torch_version\.TorchVersion",
         r"torch\.distributions\.[\w.]+",
         r"torch\.(cuda\.amp|amp)\.grad_scaler\.\w+",
     )
