@@ -23,6 +23,7 @@ from darkroom.weights.detect import Detected
 from darkroom.weights.header import Header
 from darkroom.weights.layouts.entry import Component, Entry
 from darkroom.weights.reader import MappedFile, open_tensors
+from darkroom.weights.shaping import to_network
 from darkroom.weights.topology import TextDims, UNetDims, VaeDims
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class _Fill:
         """Put each row's tensor into `module`, under its name there."""
         state: dict[str, Tensor] = {}
         for row in rows:
-            stored = _piece(self.file.tensor(row.source), row)
+            stored = to_network(self.file.tensor(row.source), row)
             form = torch.preserve_format
             if channels_last and stored.ndim == 4:
                 form = torch.channels_last
@@ -178,16 +179,6 @@ class _Fill:
             state[row.target] = placed
         module.load_state_dict(state, strict=True, assign=True)
         module.eval().requires_grad_(False)
-
-
-def _piece(tensor: Tensor, row: Entry) -> Tensor:
-    """What of a tensor of the file the row asks for, a view where it can be one."""
-    if row.part is not None:
-        number, parts = row.part
-        tensor = tensor.chunk(parts, 0)[number]
-    if row.transposed:
-        tensor = tensor.T.contiguous()
-    return tensor.reshape(row.shape)
 
 
 def _bytes(module: nn.Module) -> int:
