@@ -43,6 +43,16 @@ def library(folder):
     return Library((folder / "models",), Index(folder / "library.sqlite"))
 
 
+def test_a_long_search_by_hash_is_told_of_and_is_made_once(folder, monkeypatch):
+    monkeypatch.setattr(models, "TOLD_READ", 1_000_000)  # bytes
+    told = []
+    library = Library((folder / "models",), Index(folder / "library.sqlite"), tell=told.append)
+    assert library.find_hash("00c0ffee00") is None
+    assert len(told) == 1 and "starts with 00c0ffee00" in told[0] and "GB are read" in told[0]
+    assert library.find_hash("00c0ffee00") is None  # every hash is known by now
+    assert len(told) == 1
+
+
 def test_every_file_is_listed_and_what_cannot_be_used_says_why(library):
     found = {item.name: item for item in library.list() if item.name != "starter"}
     assert set(found) == {"base", "anime/ink", "page"}

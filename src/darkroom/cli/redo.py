@@ -47,7 +47,7 @@ def redo(
     found = found_in(file)
     asked = _changes(changes) | given({name: values.pop(name) for name in CHANGES})
     settings = Configured.load_here(given(values)).values
-    library = Library.of(settings)
+    library = Library.of(settings, tell=reply.note)
     fields = asked_again(found, asked=asked, settings=settings, library=library, say=reply.note)
     request = ImageRequest.parse(fields)
     run(request, settings, output=output, reply=reply, like=found.recipe)

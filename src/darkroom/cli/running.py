@@ -40,7 +40,7 @@ def run(
     # What can be refused without torch is refused before its seconds are spent.
     from darkroom.library.models import Library
 
-    _refuse(request, Library.of(settings))
+    _refuse(request, Library.of(settings, tell=reply.note))
     Place.chosen(chosen(output), settings.outputs_dir, request.count)
     work(start, settings, output=output, reply=reply)
 

@@ -6,7 +6,7 @@ card is asked for, or when it is looked for by hash and no file whose hash is kn
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import resources
@@ -42,26 +42,44 @@ UNLISTED = Brief(Kind.UNKNOWN, "", False)  # of a file in no folder of ours
 LEAST_HASH = 8  # digits; fewer could be a name
 OF_NOTHING = hashlib.sha256().hexdigest()[:LEGACY_DIGITS]  # the old hash of every small file
 MOST_MISSED = 3  # folders that a hint speaks of
+TOLD_READ = 2 << 30  # bytes; the user is told of more, for it takes a while
 MOST_READ = 8 << 30  # bytes read to find one file by its hash, of kinds that are many
+
+
+Tell = Callable[[str], None]
+
+
+def _silent(_text: str) -> None:
+    """Nobody listens."""
 
 
 class Library:
     """Looks for models in `folders`, besides the starter that comes with the program.
 
-    `own` are further folders, which need not be there. `catalogue` is what is known of the files.
+    `own` are further folders, which need not be there. `tell` hears of what takes long. `catalogue`
+    is what is known of the files.
     """
 
-    def __init__(self, folders: tuple[Path, ...], index: Index, *, own: tuple[Path, ...] = ()):
+    def __init__(
+        self,
+        folders: tuple[Path, ...],
+        index: Index,
+        *,
+        own: tuple[Path, ...] = (),
+        tell: Tell = _silent,
+    ) -> None:
         self._asked = tuple(path.absolute() for path in folders)
         self._own = tuple(path.absolute() for path in own)
+        self._tell = tell
         self.catalogue = Catalogue(self._tops, index)
 
     @classmethod
-    def of(cls, settings: Settings) -> "Library":
+    def of(cls, settings: Settings, *, tell: Tell = _silent) -> "Library":
         """The library that the settings describe."""
         own = (settings.data_dir / "models", settings.data_dir / "embeddings")
         index = Index(settings.data_dir / "library.sqlite")
-        return cls((*settings.models_dirs, *settings.embeddings_dirs), index, own=own)
+        dirs = (*settings.models_dirs, *settings.embeddings_dirs)
+        return cls(dirs, index, own=own, tell=tell)
 
     # ---- lists
 
@@ -310,18 +328,27 @@ class Library:
 
     def _read_for(self, every: Sequence[Entry], start: str, *, most: int | None) -> Entry | None:
         """The first of `every` with the hash, the small ones read first, `most` bytes in all."""
-        sized = [(_size(entry.item.path), entry) for entry in every]
+        sized = [(self._unread(entry.item.path), entry) for entry in every]
         if most is not None:
             sized.sort(key=lambda pair: pair[0])
+        if (total := sum(size for size, _ in sized)) > TOLD_READ:
+            gigabytes = min(total, most or total) / 1e9
+            self._tell(
+                f"looking for the file whose hash starts with {start[:10]}: up to"
+                f" {gigabytes:,.0f} GB are read, each file once and never again"
+            )
         read = 0
         for size, entry in sized:
-            if not self.catalogue.known_hashes(Path(entry.item.path)):
-                read += size
-                if most is not None and read > most:
-                    return None
+            read += size
+            if most is not None and read > most:
+                return None
             if self._has(entry, start):
                 return entry
         return None
+
+    def _unread(self, path: str) -> int:
+        """The bytes to read for the hashes of a file; none where they are known."""
+        return 0 if self.catalogue.known_hashes(Path(path)) else _size(path)
 
     def _has(self, entry: Entry, start: str) -> bool:
         try:
