@@ -2,6 +2,8 @@
 
     python bench/parity.py sd15.safetensors sd21.safetensors sdxl.safetensors inpaint.safetensors
 
+Inpainting and edit models get the same picture, and the former the same mask, too.
+
 Theirs reads the file by diffusers' own tables and encodes prompts with transformers' models. One of
 the two is in memory at a time. SDXL takes 18 GB at its peak.
 """
@@ -16,7 +18,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -32,7 +36,11 @@ from darkroom.engine.run import Frame
 from darkroom.engine.tokenizer import BOS, EOS, Tokenizer
 from darkroom.engine.tower import PADS
 from darkroom.sampling import sample
+from darkroom.tasks.canvas import Canvas
 from darkroom.tasks.course import course_of, guidance_of
+from darkroom.tasks.networks import worn
+from darkroom.tasks.rig import Rig, to_unit
+from darkroom.tasks.start import start_of
 from darkroom.weights.detect import Detected, detect
 from darkroom.weights.header import read_header
 from darkroom.weights.topology import FACTOR, TextDims, VaeDims
@@ -50,6 +58,12 @@ TEXT_PREFIXES = {  # of a family's text encoders in a single file
     Arch.SD1: ("cond_stage_model.transformer.",),
     Arch.SD2: ("cond_stage_model.model.",),
     Arch.SDXL: ("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."),
+}
+_FILE = {"image": f"sha256:{'0' * 64}"}  # stands for `picture` and `mask` below
+BESIDE: Mapping[Variant, Mapping[str, Any]] = {  # of a request, for what a variant sees
+    Variant.BASE: {},
+    Variant.INPAINT: {"init": _FILE, "mask": _FILE},
+    Variant.EDIT: {"init": {**_FILE, "image_cfg_scale": 1.6}},
 }
 State = Mapping[str, Tensor]
 
@@ -75,6 +89,7 @@ def error(path: Path, *, side: int, steps: int) -> float:
     detected = detect(read_header(path))
     card = card_of(path, detected)
     fields = {**ASKED, "width": side, "height": side, "steps": steps, "model": card.name}
+    fields |= BESIDE[detected.variant]
     request = resolve(ImageRequest.parse(fields), card)
     found = ours(card, request)
     gc.collect()
@@ -103,11 +118,23 @@ def ours(card: ModelCard, request: ResolvedRequest) -> Tensor:
     engine = Engine(choose_device("cpu"), cache_bytes=0)
     model = engine.model(card)
     course = course_of(engine, model, request, images=range(1))
-    frame = Frame(table=engine.table(model, request), batch=1)
+    with worn(engine, model, files={}, shelf=engine.shelf({})) as networks:
+        rig = Rig(engine, model, networks)
+        start = start_of(rig, request, _canvas(request), images=range(1))
+    frame = Frame(table=engine.table(model, request), batch=1, beside=start.beside)
     script = engine.script(model, request, say=print)
     denoise = engine.denoiser(model, script, guidance_of(request), frame=frame, say=print)
     *_, last = sample(denoise, course, torch.zeros(1, 1, 1, 1))
     return last.x[0]
+
+
+def _canvas(request: ResolvedRequest) -> Canvas:
+    """Bent stripes of all colours, the left half of them masked where there is a mask."""
+    down, across = np.mgrid[: request.height, : request.width] / request.width
+    waves = [np.sin(5 * (down + k * across) ** 2) for k in (1, 2, 3)]
+    picture = Image.fromarray((np.stack(waves, -1) * 100 + 128).astype(np.uint8))
+    half = Image.fromarray(((across < 0.5) * 255).astype(np.uint8))
+    return Canvas(picture=picture, mask=None if request.mask is None else half)
 
 
 @torch.inference_mode()
@@ -121,28 +148,32 @@ def theirs(path: Path, detected: Detected, request: ResolvedRequest) -> Tensor:
     pipeline.set_progress_bar_config(disable=True)
     seeded = torch.Generator().manual_seed(request.seed)
     size = (1, 4, request.height // FACTOR, request.width // FACTOR)
-    more: dict[str, Any] = {}
-    if detected.variant is Variant.INPAINT:
-        grey = torch.zeros(1, 3, request.height, request.width)
-        behind = pipeline.vae.encode(grey).latent_dist.mean * pipeline.vae.config.scaling_factor
-        more = {
-            "image": grey,
-            "mask_image": torch.ones(1, 1, request.height, request.width),
-            "masked_image_latents": behind,
-            "strength": 1.0,
-        }
     result = pipeline(
         **encoded,
-        **more,
+        **_more(pipeline, detected.variant, request),
         num_inference_steps=request.steps,
         guidance_scale=request.cfg_scale,
-        width=request.width,
-        height=request.height,
         latents=torch.randn(size, generator=seeded),
         output_type="latent",
     )
     latent: Tensor = result.images[0]
     return latent
+
+
+def _more(pipeline: Any, variant: Variant, request: ResolvedRequest) -> dict[str, Any]:
+    """What a pipeline is given besides prompts and noise: the picture, or the size to make."""
+    canvas, size = _canvas(request), {"width": request.width, "height": request.height}
+    pixels = to_unit(canvas.picture)
+    if variant is Variant.EDIT and request.init is not None:
+        scale = request.init.image_cfg_scale
+        return {"image": (pixels + 1) / 2, "image_guidance_scale": scale}
+    if variant is Variant.INPAINT and canvas.mask is not None:
+        mask = torch.from_numpy(np.array(canvas.mask, dtype=np.float32))[None, None] / 255
+        behind = pipeline.vae.encode(pixels * (mask < 0.5)).latent_dist.mean
+        behind = behind * pipeline.vae.config.scaling_factor  # given, since they would draw it
+        more = {"image": pixels, "mask_image": mask, "masked_image_latents": behind}
+        return {**size, **more, "strength": 1.0}
+    return size
 
 
 def _pipeline(state: State, detected: Detected) -> Any:
@@ -176,11 +207,12 @@ def _pipeline(state: State, detected: Detected) -> Any:
             tokenizer_2=None,
             add_watermarker=False,
         )
-    inpaint = detected.variant is Variant.INPAINT
-    kind = (
-        diffusers.StableDiffusionInpaintPipeline if inpaint else diffusers.StableDiffusionPipeline
-    )
-    return kind(
+    kinds = {
+        Variant.BASE: diffusers.StableDiffusionPipeline,
+        Variant.INPAINT: diffusers.StableDiffusionInpaintPipeline,
+        Variant.EDIT: diffusers.StableDiffusionInstructPix2PixPipeline,
+    }
+    return kinds[detected.variant](
         **parts,
         text_encoder=None,
         safety_checker=None,

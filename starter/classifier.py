@@ -7,14 +7,14 @@ Writes `classifier.safetensors` and `classifier.json` (accuracy on fresh real pi
 import json
 import math
 import time
-from itertools import pairwise
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from darkroom.engine.caption.starter import SIDE, Sight
 from starter.compose import GROUNDS, Composer
 from starter.networks import (
     autocast,
@@ -27,7 +27,6 @@ from starter.networks import (
 from starter.objects_table import COLOURS, OBJECTS, STYLES
 from starter.recipe import WORK, Recipe, chosen, stop_for_now, time_left
 
-SIDE = 128  # px at which pictures are judged
 CLASSES = {
     "thing": len(OBJECTS),
     "colour": len(COLOURS),
@@ -36,40 +35,12 @@ CLASSES = {
 }
 
 
-class _Block(nn.Module):
-    """Two 3x3 convolutions around a shortcut, halving the size."""
-
-    def __init__(self, before: int, after: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(before, after, 3, 2, 1, bias=False)
-        self.second = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.norms = nn.ModuleList([nn.BatchNorm2d(after), nn.BatchNorm2d(after)])
-        self.shortcut = nn.Conv2d(before, after, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        inner = functional.relu(self.norms[0](self.first(x)))
-        inner = self.norms[1](self.second(inner))
-        return functional.relu(inner + self.shortcut(functional.avg_pool2d(x, 2)))
-
-
-class Judge(nn.Module):
-    """(B, 3, S, S) in [-1, 1] to logits per attribute."""
+class Judge(Sight):
+    """The network of Darkroom's captioner, with the attributes of a scene."""
 
     def __init__(self) -> None:
         """Build untrained."""
-        super().__init__()
-        widths = (24, 48, 96, 160, 224)
-        self.stem = nn.Conv2d(3, widths[0], 6, 2, 2)
-        self.blocks = nn.Sequential(*(_Block(a, b) for a, b in pairwise(widths)))
-        self.heads = nn.ModuleDict({k: nn.Linear(2 * widths[-1], n) for k, n in CLASSES.items()})
-
-    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Return logits {attribute: (B, classes)}; larger pictures are shrunk first."""
-        if pictures.shape[-1] != SIDE:
-            pictures = functional.adaptive_avg_pool2d(pictures, SIDE)
-        states = self.blocks(functional.relu(self.stem(pictures)))
-        pooled = torch.cat([states.mean((2, 3)), states.amax((2, 3))], 1)
-        return {name: head(pooled) for name, head in self.heads.items()}
+        super().__init__(CLASSES)
 
 
 def examples(

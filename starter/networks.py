@@ -147,10 +147,12 @@ def load_state(path: Path) -> dict[str, Any] | None:
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
 
 
-def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
+def save_weights(
+    path: Path, weights: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
     """Write safetensors atomically."""
     part = path.with_suffix(".part")
-    save_file({key: value.contiguous() for key, value in weights.items()}, part)
+    save_file({key: value.contiguous() for key, value in weights.items()}, part, metadata)
     part.replace(path)
 
 

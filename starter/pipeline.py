@@ -28,6 +28,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "export": ("starter.export",),
     "evaluate": ("starter.evaluate", "{work}/starter.safetensors"),
     "card": ("starter.card",),
+    "upscaler": ("starter.upscaler",),
 }
 EXTRA: dict[str, tuple[str, ...]] = {
     "pack": ("starter.pack",),
@@ -40,8 +41,9 @@ MADE: dict[str, tuple[str, ...]] = {  # a stage is done when one of these is the
     "classifier": ("classifier.safetensors",),
     "tune": ("vae_tuned.safetensors",),
     "pool": ("train.done",),
+    "upscaler": ("upscaler/upscaler.safetensors",),
 }
-FINISH = ("export", "evaluate", "card")
+FINISH = ("export", "evaluate", "captioner", "card")
 ENDING = 25  # seconds kept for writing the pieces
 
 

@@ -54,6 +54,12 @@ class Recipe:
     classifier_batch: int = 32
     classifier_checked: int = 2000  # fresh real pictures on which it is measured
 
+    # Captioner, which starts as the classifier
+    captioner_samples: int = 42_000
+    captioner_decoded: int = 4_500  # pictures of the pool, decoded
+    captioner_checked: int = 600
+    captioner_drawn: int = 200  # by the exported model, with known prompts
+
     # Denoiser
     samples: int  # pictures seen at which the learning rate has decayed to its floor
     train_seconds: int = 0  # if not 0, the same by time, and `samples` does not count
@@ -67,6 +73,15 @@ class Recipe:
 
     # Evaluation
     evaluated: int = 400  # pictures
+
+    # Upscaler
+    upscaler_features: int = 48
+    upscaler_layers: int = 8
+    upscaler_pictures: int = 1200  # of each kind: composed, leaves; decoded by the VAE a quarter
+    upscaler_seconds: int = 3700
+    upscaler_batch: int = 8
+    upscaler_crop: int = 96  # px, of the larger picture
+    upscaler_rate: float = 1.5e-3
 
 
 RECIPES: dict[str, Recipe] = {
@@ -122,12 +137,20 @@ RECIPES: dict[str, Recipe] = {
         text_samples=1280,
         classifier_samples=640,
         classifier_checked=100,
+        captioner_samples=128,
+        captioner_decoded=60,
+        captioner_checked=32,
+        captioner_drawn=4,
         samples=640,
         first_batch=16,
         batch=16,
         rate=7e-4,
         warmup=10,
         evaluated=12,
+        upscaler_features=16,
+        upscaler_layers=2,
+        upscaler_pictures=16,
+        upscaler_seconds=4,
     ),
 }
 

@@ -63,7 +63,7 @@ def test_what_would_have_no_effect_is_refused():
 
 
 def test_notes_are_warnings_and_nobody_pays_for_previews(studio, monkeypatch):
-    monkeypatch.setattr("darkroom.tasks.image.save_preview", None)
+    monkeypatch.setattr("darkroom.tasks.passes.save_preview", None)
     with pytest.warns(darkroom.DarkroomWarning, match="no effect"):
         studio.txt2img("x", model="tiny", steps=2, sampler="DDIM", scheduler="Karras")
 

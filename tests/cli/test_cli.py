@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from darkroom.cli.main import VERBS
+from darkroom.cli.options import REQUEST_FLAGS, slots
 from darkroom.core.errors import OutputError
 from darkroom.core.recipe import Recipe, UsedModel
 from darkroom.core.request import ImageRequest, ResolvedRequest
@@ -71,9 +72,10 @@ def test_json_is_one_object(call):
 
 
 def test_every_field_of_a_request_is_a_flag(call):
-    text = call("txt2img", "--help").output
-    for name in ImageRequest.model_fields.keys() - {"kind", "prompt"}:
-        assert f"--{name.replace('_', '-')}" in text
+    text = "".join(call(verb, "--help").output for verb in ("img2img", "inpaint", "outpaint"))
+    for slot in slots(ImageRequest, REQUEST_FLAGS):
+        if slot.name != "init":  # the argument PICTURE
+            assert f"--{slot.name.replace('_', '-')}" in text
 
 
 def test_flags_reach_the_recipe(call):

@@ -46,8 +46,8 @@ def test_a_text_from_standard_input():
     assert (settings["Size"], settings["Size-1"], settings["Size-2"]) == ("512x768", "512", "768")
     assert found["models"] == [{"role": "checkpoint", "name": "v1-5", "hash": "6ce0161689"}]
     assert found["request"]["scheduler"] == "Karras"
+    assert found["request"]["hires"] == {"scale": 2}
     assert found["left_out"] == [
-        "Hires upscale: 2",
         "Downcast alphas_cumprod: the table of noise levels was rounded to half precision",
     ]
     assert found["implied"]["RNG"] == settings["RNG"] == "GPU"
@@ -79,7 +79,7 @@ def test_for_people():
     assert "Steps            20" in lines
     assert "checkpoint       v1-5 (6ce0161689)" in lines
     assert not any(line.startswith(("RNG", "Mask mode", "Clip skip")) for line in lines)
-    assert "not used here    Hires upscale: 2" in lines
+    assert "Hires upscale    2" in lines
 
 
 def test_nothing_of_a_stranger_reaches_the_terminal_as_it_is():

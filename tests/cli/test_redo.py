@@ -86,7 +86,8 @@ def test_a_picture_of_another_program_is_made_with_its_settings(call, theirs):
     assert (recipe.seed, request.cfg_scale) == (11, 5.0)
     assert request.rng == "nv"  # what A1111 does not say is its default: noise of the card
     assert "another file than the one that made this picture" in result.stderr
-    assert "Hires upscale" in result.stderr
+    assert request.hires is not None
+    assert (request.hires.scale, pixels(redone(result)).shape) == (2, (128, 128, 3))
 
 
 def test_a_model_that_is_not_here_is_named_and_another_may_be_chosen(call, theirs):
@@ -129,3 +130,23 @@ def test_a_recipe_that_a_jpeg_cannot_hold_is_refused_before_any_step(call, tmp_p
     assert not (tmp_path / "data" / "unfinished").exists() or not any(
         (tmp_path / "data" / "unfinished").iterdir()
     )
+
+
+def test_models_of_a_stranger_s_blocks_that_are_not_here_are_replaced_and_said(call, tmp_path):
+    path, info = tmp_path / "theirs.png", PngInfo()
+    info.add_text(
+        "parameters",
+        "an apple\nSteps: 2, Sampler: Euler, Seed: 1, CFG scale: 1, Size: 64x64, Model: tiny,"
+        " Hires upscale: 1.5, Hires upscaler: R-ESRGAN 4x+, Denoising strength: 0.4,"
+        " Refiner: xl [8d0ce6c016], Refiner switch at: 0.8, ADetailer model: hand_yolov8n.pt",
+    )
+    Image.new("RGB", (64, 64)).save(path, pnginfo=info)
+    result = call("redo", path, "--set", "detail=object")
+    recipe = read_recipe(redone(result))
+    assert recipe.drawn.hires is not None
+    assert recipe.drawn.hires.upscaler != "R-ESRGAN 4x+"
+    assert recipe.drawn.refiner is None
+    assert recipe.used("upscaler")
+    assert "the upscaler 'R-ESRGAN 4x+' is not here; the one that comes with" in result.stderr
+    assert "the checkpoint 'xl' is not here; the picture is made without it" in result.stderr
+    assert "hand_yolov8n" not in result.stderr  # it was not asked for

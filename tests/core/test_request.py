@@ -3,9 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom.core.errors import BadRequest, UnknownName
+from darkroom.core.fields import MAX_SEED
 from darkroom.core.model import Arch, Kind, ModelCard, Prediction, Variant
 from darkroom.core.recipe import Recipe, resolve
-from darkroom.core.request import MAX_SEED, ImageRequest
+from darkroom.core.request import ImageRequest
 
 CARD = ModelCard(
     sha256="ab" * 32,

@@ -1,10 +1,11 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from darkroom.core.model import Arch, Kind, ModelCard, Prediction, Variant
-from darkroom.engine.latent import SD_PREVIEW, decode, preview, to_bytes
+from darkroom.engine.latent import SD_PREVIEW, decode, encode, preview, to_bytes
 from darkroom.engine.loading import preview_matrix
 
 
@@ -44,6 +45,32 @@ def test_tiles_are_no_larger_than_asked_and_blend_to_the_whole(size, tile):
     tiled = decode(vae, latents, scale=0.5, tile=tile)
     assert max(max(s) for s in vae.sizes) <= tile
     assert torch.allclose(tiled, decode(Enlarge(), latents, scale=0.5, tile=None), atol=1e-5)
+
+
+class Shrink:
+    """An encoder that is known: each 8 x 8 pixels become their mean, and a channel of ones."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def encode(self, pixels, return_dict):
+        self.sizes.append(tuple(pixels.shape[-2:]))
+        mean = torch.nn.functional.avg_pool2d(pixels, 8)
+        return (SimpleNamespace(mean=torch.cat([mean, torch.ones_like(mean[:, :1])], 1)),)
+
+    def parameters(self):
+        return iter([torch.zeros(1)])
+
+
+@pytest.mark.parametrize("size", [(20, 50), (64, 64), (65, 17), (16, 16)])
+@pytest.mark.parametrize("tile", [16, 32])
+def test_a_picture_is_encoded_in_tiles_that_blend_to_the_whole(size, tile):
+    vae, pixels = Shrink(), torch.randn(2, 3, *(8 * side for side in size))
+    tiled = encode(vae, pixels, scale=0.5, tile=tile)
+    assert max(max(s) for s in vae.sizes) <= 8 * tile
+    assert tiled.shape == (2, 4, *size)
+    assert torch.allclose(tiled, encode(Shrink(), pixels, scale=0.5, tile=None), atol=1e-5)
+    assert torch.allclose(tiled[:, 3], torch.full(size, 0.5))  # scaled
 
 
 def test_the_scale_is_taken_off():

@@ -44,7 +44,7 @@ def card(path):
     return card_of(path, detect(read_header(path)))
 
 
-@pytest.mark.parametrize("kind", ["sd15", "sd21", "sdxl", "inpaint"])
+@pytest.mark.parametrize("kind", ["sd15", "sd21", "sdxl", "inpaint", "edit"])
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # diffusers' own
 def test_latents_are_those_of_diffusers_own_pipeline(files, kind):
     """Same file, read by their tables; same noise; prompts encoded by transformers."""
@@ -64,8 +64,14 @@ class Recorded:
         return (torch.zeros_like(x[:, :4]),)
 
 
-def called(engine, path, monkeypatch, *, size=(64, 128), prompt="a cat", negative="", batch=1):
-    """What the network of `path` is given in one guided call for a picture of that size."""
+def called(
+    engine, path, monkeypatch, *, size=(64, 128), prompt="a cat", negative="", batch=1, **given
+):
+    """What the network of `path` is given in one guided call for a picture of that size.
+
+    `given` are `beside` of the frame, and `image_scale` of the guidance.
+    """
+    beside, image_scale = given.get("beside"), given.get("image_scale", 1.0)
     model = engine.model(card(path))
     width, height = size
     request = resolve(
@@ -76,8 +82,9 @@ def called(engine, path, monkeypatch, *, size=(64, 128), prompt="a cat", negativ
     )
     script = engine.script(model, request, say=print)
     recorded = Recorded(model.networks.unet)
-    frame = Frame(table=engine.table(model, request), batch=batch)
-    denoise = engine.denoiser(model, script, Guidance(scale=7.0), frame=frame, say=print)
+    frame = Frame(table=engine.table(model, request), batch=batch, beside=beside)
+    guidance = Guidance(scale=7.0, image_scale=image_scale)
+    denoise = engine.denoiser(model, script, guidance, frame=frame, say=print)
     monkeypatch.setattr(type(model.networks.unet), "__call__", lambda _, *a, **k: recorded(*a, **k))
     denoise(torch.randn(batch, 4, height // 8, width // 8), At(2.0, 0.0))
     return recorded.calls, script
@@ -142,6 +149,29 @@ def test_without_a_picture_an_editing_model_edits_nothing(engine, files, monkeyp
     ((x, *_),), _ = called(engine, files("edit"), monkeypatch)
     assert x.shape == (2, 8, 16, 8)
     assert x[:, :4].any() and not x[:, 4:].any()
+
+
+@pytest.mark.parametrize(("kind", "channels"), [("inpaint", 5), ("edit", 4)])
+def test_a_network_sees_what_it_is_given_beside_every_picture_of_the_batch(
+    engine, files, monkeypatch, kind, channels
+):
+    given = torch.randn(1, channels, 16, 8)
+    ((x, *_),), _ = called(engine, files(kind), monkeypatch, batch=2, beside=given)
+    assert x.shape == (4, 4 + channels, 16, 8)
+    assert torch.equal(x[:, 4:], given.expand(4, -1, -1, -1))
+
+
+def test_an_editing_model_is_asked_once_more_without_the_picture(engine, files, monkeypatch):
+    given = torch.randn(1, 4, 16, 8)
+    calls, script = called(engine, files("edit"), monkeypatch, beside=given, image_scale=1.5)
+    (both, _, words, _), (blind, _, empty, _) = calls
+    assert torch.equal(both[:, 4:], given.expand(2, -1, -1, -1)) and not blind[:, 4:].any()
+    assert torch.equal(empty, script.negative.at(0).tokens) and torch.equal(empty, words[1:])
+
+
+def test_other_models_know_no_image_scale(engine, files, monkeypatch):
+    calls, _ = called(engine, files("sd15"), monkeypatch, image_scale=1.5)
+    assert len(calls) == 1
 
 
 def test_parts_joined_by_and_are_asked_one_by_one(engine, files, monkeypatch):

@@ -223,6 +223,27 @@ def test_one_network_with_its_configuration_is_a_folder(pull):
     assert plan.folder and plan.name == "vae"
 
 
+@pytest.mark.parametrize(
+    ("there", "wanted"),
+    [
+        (
+            ("config.json", "vocab.txt", "model.safetensors", "pytorch_model.bin", "README.md"),
+            ["config.json", "vocab.txt", "model.safetensors"],
+        ),
+        (
+            ("config.json", "selected_tags.csv", "model.safetensors", "model.onnx"),
+            ["config.json", "selected_tags.csv", "model.safetensors"],
+        ),
+        (("model.onnx", "selected_tags.csv", "model.msgpack"), ["selected_tags.csv", "model.onnx"]),
+    ],
+)
+def test_captioners_come_with_their_words(pull, there, wanted):
+    pull.repo("me/tags", {name: ODD if "safetensors" in name else b"{}" for name in there})
+    plan = pull.plan("me/tags")
+    assert [file.name for file in plan.files] == wanted
+    assert plan.folder
+
+
 def test_a_part_of_a_folder_can_be_named(pull):
     _, everything = parts()
     pull.repo("me/sd", everything)

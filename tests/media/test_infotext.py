@@ -378,7 +378,8 @@ def test_every_field_of_the_table_is_drawn():
         row.fields for row in ROWS if set(row.fields) <= set(WRITTEN)
     }
     elsewhere = {"kind", "prompt", "negative_prompt", "model", "vae", "count", "styles"}
-    elsewhere |= {"dynamic_prompts"}
+    elsewhere |= {"dynamic_prompts", "regions", "detail"}
+    elsewhere |= {"init", "mask", "outpaint", "loopback", "hires", "refiner", "restore"}  # blocks
     assert PROPERTIES.keys() - set(WRITTEN) == elsewhere
 
 

@@ -226,3 +226,9 @@ def test_a_gigantic_picture_is_not_decoded(monkeypatch):
     assert stealth.find(buffer, "a") == "x"
     monkeypatch.setattr(stealth, "MAX_PIXELS", 64 * 64 - 1)
     assert stealth.find(buffer, "a") is None
+
+
+def test_a_jpeg_of_a_transparent_picture_lies_on_white():
+    clear = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
+    data = encode(clear, RECIPE, Saving(format="jpeg"))
+    assert Image.open(io.BytesIO(data)).getpixel((8, 8)) == (255, 255, 255)

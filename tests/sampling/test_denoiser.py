@@ -1,5 +1,6 @@
 """The wrappers: what each does to an estimate, and the one order they come in."""
 
+import weakref
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,7 @@ from darkroom.sampling import (
     Held,
     between,
     guide,
+    handover,
     hold,
     stack,
     steer,
@@ -72,6 +74,38 @@ def test_hold_with_noise_shows_the_model_the_kept_part_at_its_noise_level():
     hold(lambda x, at: seen.append(x) or x, clean, mask, noise)(x, AT)
     assert torch.equal(seen[0][..., 0], (clean + 2.0 * noise)[..., 0])
     assert torch.equal(seen[0][..., 1], x[..., 1])
+
+
+def test_handover_happens_once_and_for_good():
+    made = []
+    first = lambda x, at: x
+    part = handover(first, lambda: made.append(1) or twice, lambda at: at.sigma < 3)
+    x = torch.ones(1)
+    # Ancestral samplers and Restart go back up: the successor stays.
+    assert [part(x, At(sigma, 0.5)).item() for sigma in (9.0, 4.0, 2.0, 7.0, 1.0)] == [
+        1,
+        1,
+        2,
+        2,
+        2,
+    ]
+    assert made == [1]
+
+
+def test_handover_lets_the_first_go_before_its_successor_is_made():
+    class Heavy:
+        def __call__(self, x, at):
+            return x
+
+    heavy = Heavy()
+    gone = weakref.ref(heavy)
+    alive = []
+    part = handover(heavy, lambda: alive.append(gone()) or twice, lambda at: at.sigma < 3)
+    del heavy
+    part(torch.ones(1), At(9.0, 0.0))
+    assert gone() is not None
+    part(torch.ones(1), At(1.0, 0.5))
+    assert alive == [None]
 
 
 def test_between_chooses_by_progress():

@@ -12,6 +12,7 @@ from darkroom.sampling import (
     compose,
     composed,
     hold,
+    near,
     stack,
     steer,
     tiles,
@@ -182,3 +183,12 @@ def test_a_pair_where_guidance_is_off_is_one_estimate():
 def test_the_whole_run_is_the_interval_by_itself():
     assert Guidance(scale=2.0).acts(At(math.inf, 0.0))
     assert Guidance(scale=2.0).acts(At(0.0, 0.99, 7))
+
+
+@pytest.mark.parametrize(("text", "image"), [(7.5, 1.5), (7.5, 1.0), (1.0, 1.5), (3.0, 0.0)])
+def test_an_edit_model_is_guided_by_the_prompt_and_by_the_picture(text, image):
+    """InstructPix2Pix, equation 3, with the branches 5x, 3x and 2x."""
+    x = latent(1, 2, 3, 3)
+    both = near(apart(times(5.0), times(3.0)), times(2.0), image)
+    found = steer(both, lambda x, at: both(x, at)[0], Guidance(scale=text))(x, AT)
+    assert torch.allclose(found, (2 + image * (3 - 2) + text * (5 - 3)) * x)

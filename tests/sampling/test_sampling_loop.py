@@ -148,8 +148,8 @@ def test_the_public_names():
 
 
 NAMES = """
-    SAMPLERS SCHEDULES At Branches Course Denoiser Guidance Held Levels Network Noise NoiseTable
-    Sampler Seeds Source Step Variation Wrapper apart between blend compose composed guide
-    hold img2img_steps levels predict sample sampler_for stack steer table_for tiles
+    SAMPLERS SCHEDULES At Branches Course Denoiser Guidance Held Levels Mix Network Noise NoiseTable
+    Sampler Seeds Soft Source Step Taking Variation Wrapper apart between blend compose composed
+    composite_mask differential evenly guide handover hold img2img_steps levels near predict sample sampler_for stack steer table_for tiles
     together watch windows
 """

@@ -393,3 +393,32 @@ def test_no_switch_turns_it_off(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
     assert "holds code" in refusal(tmp_path / "m.ckpt", torch_zip(call("os.system", CANARY)))
+
+
+METHOD = named("__builtin__.getattr") + b"(" + named("ultralytics.nn.modules.Detect")
+
+
+def test_a_name_within_a_name_is_judged_as_one(tmp_path):
+    """Detectors of 2023 hold the method of a class, which Python writes as a call of getattr."""
+    path = tmp_path / "person.pt"
+    path.write_bytes(torch_zip(dictionary(method=METHOD + text("forward") + b"tR", a=tensor())))
+    header = read_header(path)
+    assert list(header.tensors) == ["a"]
+    assert "ultralytics.nn.modules.Detect.forward" in header.ignored
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (METHOD.replace(b"ultralytics.nn.modules", b"os") + text("system") + b"tR", "os.Detect"),
+        (METHOD + text("__globals__") + b"tR", "__globals__"),
+        (METHOD + text("forward") + b"tR0" + call("builtins.getattr", 1, "x"), "getattr"),
+        (named("builtins.getattr"), "getattr"),
+    ],
+)
+def test_any_other_use_of_getattr_is_code(tmp_path, body, told):
+    path = tmp_path / "bad.pt"
+    path.write_bytes(torch_zip(dictionary(method=body, a=tensor())))
+    with pytest.raises(BadFile, match="holds code") as caught:
+        read_header(path)
+    assert told in str(caught.value)

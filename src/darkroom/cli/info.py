@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import BaseModel
 
 from darkroom.cli.boundary import DONE, FAILED, Reply
 from darkroom.cli.options import JSON, pass_reply
 from darkroom.core.errors import BadFile, NoMetadata, StudioError, printable
 from darkroom.core.recipe import Recipe
-from darkroom.core.request import ImageRequest
 from darkroom.media.metadata import Found, find
 
 _PICTURES = frozenset(
@@ -39,7 +39,7 @@ def info(reply: Reply, /, files: tuple[Path, ...]) -> int:
     if len(files) == 1 and not files[0].is_dir():
         _show(reply, found_in(files[0]))
         return DONE
-    rows = [_row(path) for path in _each(files)]
+    rows = [_row(path) for path in each_picture(files)]
     if reply.as_json:
         reply.json([found.to_json() | row if found else row for row, found in rows])
     else:
@@ -48,7 +48,7 @@ def info(reply: Reply, /, files: tuple[Path, ...]) -> int:
     return DONE if all(found for _, found in rows) else FAILED
 
 
-def _each(files: tuple[Path, ...]) -> Iterator[Path]:
+def each_picture(files: tuple[Path, ...]) -> Iterator[Path]:
     """The files, and the pictures in the folders, by name."""
     for path in files:
         if not path.is_dir():
@@ -121,15 +121,31 @@ def _ours(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if recipe.template is not None:
         yield "template", recipe.template.prompt
         yield "styles", ", ".join(recipe.template.styles)
-    for name, value in recipe.request.model_dump(exclude=set(_ELSEWHERE)).items():
-        if name in _ALWAYS or value != ImageRequest.model_fields[name].default:
-            yield name.replace("_", " "), str(value)
+    yield from _fields(recipe.request)
     yield "seed", str(recipe.seed)
     if recipe.variation_seed is not None:
         yield "variation seed", str(recipe.variation_seed)
     yield from ((used.role, f"{used.name} ({used.sha256[:10]})") for used in recipe.models)
     yield "device", recipe.device
     yield "versions", ", ".join(f"{name} {text}" for name, text in recipe.versions.items())
+    if recipe.source:
+        yield "before", recipe.source
+
+
+def _fields(part: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The fields of a request that have not their usual value, those of its blocks behind them."""
+    for name, field in type(part).model_fields.items():
+        value = getattr(part, name)
+        title = f"{prefix}{name.replace('_', ' ')}"
+        if isinstance(value, BaseModel):
+            yield from _fields(value, f"{title} ")
+        elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+            for number, each in enumerate(value, 1):
+                yield from _fields(each, f"{title} {number} ")
+        elif not prefix and name in _ELSEWHERE:
+            continue
+        elif value != field.default or (not prefix and name in _ALWAYS and value is not None):
+            yield title, str(value)
 
 
 def _theirs(found: Found) -> Iterator[tuple[str, str]]:

@@ -1,13 +1,23 @@
-"""Command line flags: made from the declarations of requests and settings, or shared by verbs."""
+"""Command line flags: made from the declarations of requests and settings, or shared by verbs.
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+A plain field of a request is a flag of its own name. A block (core/blocks.py) gives one flag for
+each of its fields: the field's own `flag`, else the block's name and the field's, as in
+`--hires-scale`. Any flag of a block brings the block; one that can be made of nothing has a switch
+too, as `--hires`. A list of blocks is one flag that may be given again (cli/spelled.py).
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, get_args
 
 import click
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from darkroom.cli.boundary import Reply
+from darkroom.cli.spelled import SPELLED
+from darkroom.core.errors import BadRequest
+from darkroom.core.request import ImageRequest
 
 Command = Callable[..., Any]
 
@@ -17,6 +27,11 @@ PROMPT_FLAGS = ("embeddings_dirs", "wildcards_dirs", "styles_files")
 IMAGE_FLAGS = ("image_format", "image_quality", "image_metadata", "image_stealth")
 # Of verbs that make pictures.
 SETTING_FLAGS = (*IMAGE_FLAGS, *DEVICE_FLAGS, *PROMPT_FLAGS, "preview_seconds")
+
+# Fields of a request for pictures, as verbs offer them: `kind` is the verb, `prompt` its argument.
+PICTURE_BLOCKS = ("init", "mask", "outpaint", "loopback")
+REQUEST_FLAGS = tuple(name for name in ImageRequest.model_fields if name not in ("kind", "prompt"))
+PLAIN_FLAGS = tuple(name for name in REQUEST_FLAGS if name not in PICTURE_BLOCKS)
 
 # As text, not as a path: "v1.5/" is a folder because of its end.
 OUTPUT = click.option(
@@ -66,38 +81,122 @@ class Grouped(click.Command):
                 formatter.write_dl(records)
 
 
-def flags(model: type[BaseModel], names: Iterable[str]) -> Callable[[Command], Command]:
-    """A decorator that adds one `--flag` for each named field of `model`.
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place in a request that one flag fills."""
+
+    name: str  # of the flag, with underscores
+    path: tuple[str, ...]  # of the field; of a block's switch that of the block
+    field: FieldInfo
+    group: str
+    switch: bool = False
+
+
+def slots(model: type[BaseModel], names: Iterable[str] | None = None) -> Iterator[Slot]:
+    """The flags for the fields `names` of `model` (all by default), those of blocks among them."""
+    for name in model.model_fields if names is None else names:
+        field = model.model_fields[name]
+        block = block_of(field)
+        if block is None or _is_list(field):
+            group = str(_told(field, "group")) or (name if block else "")
+            yield Slot(name, (name,), field, group)
+            continue
+        inner = [
+            Slot(
+                str(_told(part, "flag")) or f"{name}_{key}",
+                (name, key),
+                part,
+                str(_told(part, "group")) or name,
+            )
+            for key, part in block.model_fields.items()
+        ]
+        if name not in {slot.name for slot in inner} and _of_nothing(block):
+            yield Slot(name, (name,), field, inner[-1].group, switch=True)
+        yield from inner
+
+
+def flags(
+    model: type[BaseModel], names: Iterable[str], *, but: Collection[str] = ()
+) -> Callable[[Command], Command]:
+    """A decorator that adds the flags for the named fields of `model`, but those called `but`.
 
     Values arrive as text (or, of yes-or-no fields, as bool), or None when not given; the model
     itself validates them, so that the command line, the API and a settings file give the same
-    answers.
+    answers. `request_of` puts them together.
     """
 
     def decorate(command: Command) -> Command:
-        for name in reversed(list(names)):
-            command = _flag(name, model.model_fields[name])(command)
+        for slot in reversed(list(slots(model, names))):
+            if slot.name not in but:
+                command = _flag(slot)(command)
         return command
 
     return decorate
 
 
-def _flag(name: str, field: FieldInfo) -> Callable[[Command], Command]:
-    word = name.replace("_", "-")
-    told: dict[str, Any] = {"help": _help(field), "group": _group(field), "cls": Flag}
-    if bool in (field.annotation, *get_args(field.annotation)):
+def request_of(values: Mapping[str, Any], model: type[BaseModel] = ImageRequest) -> dict[str, Any]:
+    """What the user wrote, as `model.parse` takes it: only what was given, the blocks nested.
+
+    A block that was switched off is None. `values` may hold more than the flags of `model`.
+    BadRequest when a list is misspelt, or a block is switched off and filled.
+    """
+    found: dict[str, Any] = {}
+    for slot in slots(model):
+        value = values.get(slot.name)
+        if value is None or value == ():
+            continue
+        if slot.switch:
+            found[slot.name] = {} if value else None
+        elif len(slot.path) == 1:
+            spelled = SPELLED.get(slot.name)
+            found[slot.name] = [spelled(each) for each in value] if spelled else value
+        else:
+            block, key = slot.path
+            if found.setdefault(block, {}) is None:
+                raise BadRequest(
+                    f"{_dashed(slot.name)} and --no-{block} contradict",
+                    hint="Leave one of them out.",
+                )
+            found[block][key] = value
+    return found
+
+
+def _flag(slot: Slot) -> Callable[[Command], Command]:
+    field = slot.field
+    told: dict[str, Any] = {"help": _help(field), "group": slot.group, "cls": Flag}
+    if slot.switch or bool in (field.annotation, *get_args(field.annotation)):
         # Help shows the word that changes something.
-        return click.option(f"--{word}/--no-{word}", name, default=None, **told)
+        words = f"{_dashed(slot.name)}/--no-{slot.name.replace('_', '-')}"
+        return click.option(words, slot.name, default=None, **told)
     # One of a list is given at a time: `--models-dir A --models-dir B`.
-    words = (word, word.removesuffix("s")) if word.endswith(("dirs", "files")) else (word,)
-    dashed = [f"--{each}" for each in words]
-    return click.option(*dashed, name, metavar=_metavar(field), multiple=_is_list(field), **told)
+    names = (slot.name, slot.name.removesuffix("s")) if _is_list(field) else (slot.name,)
+    dashed = [_dashed(name) for name in dict.fromkeys(names)]
+    metavar = _METAVARS.get(slot.path[-1]) or _metavar(field)
+    return click.option(*dashed, slot.name, metavar=metavar, multiple=_is_list(field), **told)
 
 
-def _group(field: FieldInfo) -> str:
-    """Fields of requests say where they belong; settings are about the machine."""
+def _dashed(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _told(field: FieldInfo, key: str) -> object:
+    """What a field of a request says for forms and flags; settings say nothing."""
     extra = field.json_schema_extra
-    return str(extra.get("group", "")) if isinstance(extra, dict) else ""
+    return extra.get(key, "") if isinstance(extra, dict) else ""
+
+
+def block_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The block that a field holds, or holds a list of."""
+    parts = (field.annotation, *get_args(field.annotation))
+    return next((p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)), None)
+
+
+def _of_nothing(block: type[BaseModel]) -> bool:
+    try:
+        block()
+    except ValidationError:
+        return False
+    return True
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,9 +207,19 @@ def given(values: Mapping[str, Any]) -> dict[str, Any]:
 def _help(field: FieldInfo) -> str:
     text = field.description or ""
     default = field.default
-    if "[default:" in text or field.default_factory or default in (None, (), "", False):
+    is_open = field.is_required() or field.default_factory or default in (None, (), "", False)
+    if "[default:" in text or is_open:
         return text
     return f"{text}  [default: {'on' if default is True else default}]"
+
+
+_METAVARS = {
+    "image": "FILE",
+    "sketch": "FILE",
+    "first": "FILE",
+    "detail": "WHAT[,NAME=VALUE…]",
+    "regions": "PLACE[,NAME=VALUE…]: PROMPT",
+}
 
 
 def _metavar(field: FieldInfo) -> str:

@@ -1,9 +1,9 @@
 """Events of a job, shown to a person at a terminal."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from typing import IO
+from typing import IO, Any
 
 import click
 from rich.console import Console
@@ -38,6 +38,12 @@ def follow(events: Iterable[Event], reply: Reply) -> None:
                     images.append(event.data)
                     if echo:
                         _echo(event.data["path"])
+                case "caption":
+                    reply.fields.setdefault("captions", []).append(event.data)
+                    if not reply.as_json:
+                        click.echo(printable(event.data["text"]))
+                case "sheet":
+                    reply.fields.setdefault("sheets", []).append(event.data["path"])
                 case "warning":
                     warnings.append(event.data["text"])
                 case "failed":
@@ -83,10 +89,12 @@ def _show(progress: Progress, bar: TaskID, event: Event) -> None:
             for text in data.get("networks", ()):
                 progress.console.print(Text(f"With {printable(text)}", "dim"), soft_wrap=True)
         case "step":
+            planned = progress.tasks[bar].total  # of the first runs; there may be others
             progress.update(
                 bar,
+                total=None if planned is None else max(planned, data["done"]),
                 completed=data["done"],
-                description=f"Picture {data['image'] + 1}",
+                description=_working_on(data),
                 steps=f"step {data['step']}/{data['steps']}",
                 rate=f"{data['rate']:.2f} it/s",
             )
@@ -96,10 +104,18 @@ def _show(progress: Progress, bar: TaskID, event: Event) -> None:
             seed = (f"  seed {data['seed']}", "dim")
             line = Text.assemble(("Saved ", "green"), printable(data["path"]), seed)
             progress.console.print(line, soft_wrap=True)
+        case "sheet":
+            line = Text.assemble(("All together: ", "green"), printable(data["path"]))
+            progress.console.print(line, soft_wrap=True)
         case "warning":
             progress.console.print(_note(data["text"]), soft_wrap=True)
-        case "queued" | "done" | "failed":
+        case "queued" | "caption" | "done" | "failed":
             pass
+
+
+def _working_on(data: Mapping[str, Any]) -> str:
+    stage = data.get("stage")
+    return f"Picture {data['image'] + 1}" + (f", {printable(stage)}" if stage else "")
 
 
 def _note(text: str) -> Text:

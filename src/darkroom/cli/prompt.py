@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from darkroom.cli.boundary import BAD_REQUEST, Reply
 from darkroom.cli.options import JSON, flags, given, pass_reply
 from darkroom.core.errors import BadRequest, StudioError, printable, shorten
+from darkroom.core.fields import Frozen
 from darkroom.core.prompt import (
     DIALECTS,
     Allowance,
@@ -33,7 +34,6 @@ from darkroom.core.prompt import (
     wildcard_names,
     without_comments,
 )
-from darkroom.core.request import Frozen
 from darkroom.core.settings import Configured, Settings
 from darkroom.engine.chunks import ROOM, Chunk, runs, split
 from darkroom.engine.tokenizer import Tokenizer

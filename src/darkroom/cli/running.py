@@ -12,7 +12,8 @@ from darkroom.cli.boundary import Reply
 from darkroom.core.event import Event
 from darkroom.core.prompt import networks, wishes, without_comments
 from darkroom.core.recipe import Recipe
-from darkroom.core.request import Request
+from darkroom.core.request import ImageRequest
+from darkroom.core.series import BatchRequest, GridRequest, Request
 from darkroom.core.settings import Settings, expanded
 from darkroom.media.files import Place
 
@@ -40,20 +41,26 @@ def run(
     # What can be refused without torch is refused before its seconds are spent.
     from darkroom.library.models import Library
 
-    _refuse(request, Library.of(settings, tell=reply.note))
-    Place.chosen(chosen(output), settings.outputs_dir, request.count)
+    refuse(request, Library.of(settings, tell=reply.note))
+    Place.chosen(chosen(output), settings.outputs_dir, getattr(request, "count", 1))
     work(start, settings, output=output, reply=reply)
 
 
-def _refuse(request: Request, library: "Library") -> None:
-    """Raise for a model that is not here, and for a network that is not or does not fit.
+def refuse(request: Request, library: "Library") -> None:
+    """Raise for a picture or model that is not here, and for a network that does not fit.
 
-    Choices and styles may change which networks they are: those the worker looks at.
+    Choices and styles may change which networks they are: those the worker looks at, and what a
+    grid or a batch puts into its requests.
     """
-    from darkroom.library.tags import files_for, vae_for
+    from darkroom.jobs.intake import models_of, pictures_there
+    from darkroom.library.tags import files_for
 
-    card = library.find(request.model)
-    vae_for(library, card, request.vae)
+    if isinstance(request, GridRequest | BatchRequest):
+        return
+    pictures_there(request)
+    card = models_of(request, library).card
+    if card is None or not isinstance(request, ImageRequest):
+        return
     asked, _ = wishes(networks(without_comments(request.prompt))[1])
     if not (request.dynamic_prompts and any(sign in request.prompt for sign in ("{", "__"))):
         files_for(library, card, asked)

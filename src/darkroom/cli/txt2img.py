@@ -5,13 +5,22 @@ from typing import Any
 import click
 
 from darkroom.cli.boundary import Reply
-from darkroom.cli.options import JSON, OUTPUT, SETTING_FLAGS, Grouped, flags, given, pass_reply
+from darkroom.cli.options import (
+    JSON,
+    OUTPUT,
+    PLAIN_FLAGS,
+    SETTING_FLAGS,
+    Grouped,
+    flags,
+    given,
+    pass_reply,
+    request_of,
+)
 from darkroom.cli.running import run
 from darkroom.core.request import ImageRequest
 from darkroom.core.sampler_table import SAMPLERS, SCHEDULERS
 from darkroom.core.settings import Configured, Settings
 
-REQUEST_FLAGS = [name for name in ImageRequest.model_fields if name not in ("kind", "prompt")]
 NAMES = (
     f"Samplers: {', '.join(row.name for row in SAMPLERS)}.",
     f"Schedulers: {', '.join(row.name for row in SCHEDULERS)}.",
@@ -20,7 +29,7 @@ NAMES = (
 
 @click.command(cls=Grouped, short_help="Make pictures from a prompt.", epilog="\n\n".join(NAMES))
 @click.argument("prompt")
-@flags(ImageRequest, REQUEST_FLAGS)
+@flags(ImageRequest, PLAIN_FLAGS)
 @OUTPUT
 @JSON
 @flags(Settings, SETTING_FLAGS)
@@ -34,9 +43,8 @@ def txt2img(reply: Reply, /, prompt: str, output: str | None, **values: Any) -> 
     \b
     darkroom txt2img "a red apple on a blue background"
     darkroom txt2img "an orange cat" --count 4 --seed 7 --steps 30 -o cats/
+    darkroom txt2img "a castle" --hires --hires-strength 0.5 --detail face
     """
-    request = ImageRequest.parse(
-        {"prompt": prompt} | given({name: values[name] for name in REQUEST_FLAGS})
-    )
+    request = ImageRequest.parse({"prompt": prompt} | request_of(values))
     settings = Configured.load_here(given({name: values[name] for name in SETTING_FLAGS}))
     run(request, settings.values, output=output, reply=reply)

@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-EventKind = Literal["queued", "started", "step", "preview", "artifact", "warning", "done", "failed"]
+EventKind = Literal[
+    "queued", "started", "step", "preview", "artifact", "caption", "sheet", "warning", "done",
+    "failed",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,9 @@ class Event:
       second)
     - preview: `image`, `path`
     - artifact: `image`, `path`, `seed`, `seconds`, `sha256`
+    - caption: `image`, `text`, `tags` (pairs of a name and how sure it is, the surest first),
+      `heads` (what was decided one by one: the same pairs by head)
+    - sheet: `path` of a picture or page that shows the others together; written over as it grows
     - warning: `text`
     - done: `images`, `seconds`
     - failed: `error` (class name), `text`, `hint`

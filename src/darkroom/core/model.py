@@ -18,6 +18,10 @@ class Kind(StrEnum):
     IP_ADAPTER = "ip-adapter"
     MOTION = "motion module"
     UPSCALER = "upscaler"
+    DETECTOR = "detector"
+    RESTORER = "restorer"  # of faces
+    SEGMENTER = "background"  # tells it from the subject
+    CAPTIONER = "captioner"
     TEXT_ENCODER = "text encoder"
     UNET = "UNet"
     UNKNOWN = "unknown"

@@ -4,58 +4,43 @@ A parameter is declared once, here. Its command line flag, form control, OpenAPI
 metadata key are made from the declaration, so a field carries its description, bounds and unit.
 """
 
-import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    ValidationError,
-    field_validator,
-    model_validator,
+from pydantic import Field, field_validator, model_validator
+
+from darkroom.core.blocks import (
+    Detail,
+    Hires,
+    Init,
+    Loopback,
+    Mask,
+    Outpaint,
+    Refiner,
+    Region,
+    Restore,
+    Tiling,
 )
-
-from darkroom.core.errors import BadRequest, shorten
+from darkroom.core.fields import (
+    Emphasis,
+    Level,
+    OpenSeed,
+    Parsed,
+    Prompt,
+    Rng,
+    Scale,
+    Seed,
+    Share,
+    Side,
+    Steps,
+    in_group,
+)
 from darkroom.core.sampler_options import BOUNDS
-from darkroom.core.sampler_table import AUTOMATIC, MAX_NAME, find_sampler, find_scheduler, fold
+from darkroom.core.sampler_table import AUTOMATIC, find_scheduler, split_sampler_name
 
-MAX_PROMPT = 1_000_000  # characters
-MAX_SEED = 2**64 - 1
 AUTO, BAKED = "auto", "baked"  # values of `vae` that are no names
 
 
-def _random_seed(value: object) -> object:
-    """Users of A1111 write -1 for a random seed."""
-    return None if value in (-1, "-1") else value
-
-
-class Frozen(BaseModel):
-    """Immutable, and a misspelt field is an error rather than ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-Side = Annotated[int, Field(ge=64, le=8192, multiple_of=8)]  # pixels
-Steps = Annotated[int, Field(ge=1, le=500)]
-Scale = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-Prompt = Annotated[str, Field(max_length=MAX_PROMPT)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Level = Annotated[float, Field(ge=0, le=1e4, allow_inf_nan=False)]  # of noise
-Emphasis = Literal["Original", "No norm", "Ignore", "None"]
-Rng = Literal["cpu", "nv", "gpu"]
-
-
-def _in(group: str, step: float | None = None) -> dict[str, JsonValue]:
-    """Where a form shows the field, and by how much its control steps."""
-    return {"group": group} if step is None else {"group": group, "step": step}
-
-
-class ImageRequest(Frozen):
+class ImageRequest(Parsed):
     """One or more pictures from a prompt."""
 
     kind: Literal["image"] = "image"
@@ -78,63 +63,63 @@ class ImageRequest(Frozen):
     width: Side | None = Field(
         None,
         description="Width in pixels, a multiple of 8.  [default: the model's own]",
-        json_schema_extra=_in("size", 8),
+        json_schema_extra=in_group("size", 8),
     )
     height: Side | None = Field(
         None,
         description="Height in pixels, a multiple of 8.  [default: the model's own]",
-        json_schema_extra=_in("size", 8),
+        json_schema_extra=in_group("size", 8),
     )
     steps: Steps | None = Field(
         None,
         description="Denoising steps.  [default: the model's own, mostly 20]",
-        json_schema_extra=_in("sampling"),
+        json_schema_extra=in_group("sampling"),
     )
     sampler: str = Field(
         "DPM++ 2M",
         max_length=200,
         description="Sampler, by any name that A1111 or ComfyUI gives it.",
-        json_schema_extra=_in("sampling"),
+        json_schema_extra=in_group("sampling"),
     )
     scheduler: str = Field(
         AUTOMATIC,
         max_length=200,
         description="Noise schedule; Automatic takes the sampler's own.",
-        json_schema_extra=_in("sampling"),
+        json_schema_extra=in_group("sampling"),
     )
     cfg_scale: Scale | None = Field(
         None,
         description="How strictly to follow the prompt; 1 turns guidance off and is about twice as"
         " fast.  [default: the model's own, mostly 7]",
-        json_schema_extra=_in("sampling", 0.5),
+        json_schema_extra=in_group("sampling", 0.5),
     )
-    seed: Annotated[Seed | None, BeforeValidator(_random_seed)] = Field(
+    seed: OpenSeed = Field(
         None,
         description="Seed of the first picture; the next ones count up.  [default: random]",
-        json_schema_extra=_in("sampling"),
+        json_schema_extra=in_group("sampling"),
     )
     count: int = Field(1, ge=1, le=10_000, description="How many pictures.")
     styles: tuple[Annotated[str, Field(max_length=200)], ...] = Field(
         (),
         max_length=100,
         description="Style of your styles.csv to put around the prompts; may be given again.",
-        json_schema_extra=_in("prompt"),
+        json_schema_extra=in_group("prompt"),
     )
     dynamic_prompts: bool = Field(
         True,
         description="Choose anew for each picture from {a|b|c} and from lists: __name__.",
-        json_schema_extra=_in("prompt"),
+        json_schema_extra=in_group("prompt"),
     )
     emphasis: Emphasis = Field(
         "Original",
         description="How (words:1.2) count: Original keeps the average, No norm does not, Ignore"
         " leaves weights out, None leaves the brackets in the text.",
-        json_schema_extra=_in("prompt"),
+        json_schema_extra=in_group("prompt"),
     )
     old_prompt_editing: bool = Field(
         False,
         description="Read the steps of [a:b:10] as A1111 before 1.6 did.",
-        json_schema_extra=_in("prompt"),
+        json_schema_extra=in_group("prompt"),
     )
     clip_skip: int = Field(
         1,
@@ -142,38 +127,38 @@ class ImageRequest(Frozen):
         le=12,
         description="Take the text encoder's output this many layers from its end. SDXL is made for"
         " the layer before the last: 1 and 2 are the same there.",
-        json_schema_extra=_in("prompt"),
+        json_schema_extra=in_group("prompt"),
     )
     rng: Rng = Field(
         "cpu",
         description="Where noise comes from: cpu is the same everywhere, nv is what an NVIDIA card"
         " draws (A1111's default), gpu is this machine's own card.",
-        json_schema_extra=_in("noise"),
+        json_schema_extra=in_group("noise"),
     )
-    variation_seed: Annotated[Seed | None, BeforeValidator(_random_seed)] = Field(
+    variation_seed: OpenSeed = Field(
         None,
         description="Seed of the noise that is mixed in.  [default: random]",
-        json_schema_extra=_in("noise"),
+        json_schema_extra=in_group("noise"),
     )
     variation_strength: Share = Field(
         0.0,
         description="How much of the noise of variation_seed is mixed in.",
-        json_schema_extra=_in("noise", 0.05),
+        json_schema_extra=in_group("noise", 0.05),
     )
     seed_resize_width: Side | None = Field(
         None,
         description="Use the noise of a picture this wide: a like picture in another size.",
-        json_schema_extra=_in("noise", 8),
+        json_schema_extra=in_group("noise", 8),
     )
     seed_resize_height: Side | None = Field(
-        None, description="The same for the height.", json_schema_extra=_in("noise", 8)
+        None, description="The same for the height.", json_schema_extra=in_group("noise", 8)
     )
     ensd: int = Field(
         0,
         ge=-(2**31),
         le=2**31,
         description="Added to the seed for noise drawn on the way (eta noise seed delta).",
-        json_schema_extra=_in("noise"),
+        json_schema_extra=in_group("noise"),
     )
     eta: float | None = Field(
         None,
@@ -181,7 +166,7 @@ class ImageRequest(Frozen):
         le=BOUNDS["eta"][1],
         allow_inf_nan=False,
         description="How much noise a sampler adds on the way.  [default: the sampler's own]",
-        json_schema_extra=_in("sampler", 0.1),
+        json_schema_extra=in_group("sampler", 0.1),
     )
     s_churn: float | None = Field(
         None,
@@ -189,7 +174,7 @@ class ImageRequest(Frozen):
         le=BOUNDS["s_churn"][1],
         allow_inf_nan=False,
         description="Noise added and removed in each step.  [default: 0]",
-        json_schema_extra=_in("sampler", 1),
+        json_schema_extra=in_group("sampler", 1),
     )
     s_tmin: float | None = Field(
         None,
@@ -197,7 +182,7 @@ class ImageRequest(Frozen):
         le=BOUNDS["s_tmin"][1],
         allow_inf_nan=False,
         description="Lowest noise level at which s_churn acts.  [default: 0]",
-        json_schema_extra=_in("sampler", 0.1),
+        json_schema_extra=in_group("sampler", 0.1),
     )
     s_tmax: float | None = Field(
         None,
@@ -205,7 +190,7 @@ class ImageRequest(Frozen):
         le=BOUNDS["s_tmax"][1],
         allow_inf_nan=False,
         description="Highest noise level at which s_churn acts; 0 for no limit.  [default: 0]",
-        json_schema_extra=_in("sampler", 1),
+        json_schema_extra=in_group("sampler", 1),
     )
     s_noise: float | None = Field(
         None,
@@ -213,7 +198,7 @@ class ImageRequest(Frozen):
         le=BOUNDS["s_noise"][1],
         allow_inf_nan=False,
         description="Scale of the noise added on the way.  [default: 1]",
-        json_schema_extra=_in("sampler", 0.01),
+        json_schema_extra=in_group("sampler", 0.01),
     )
     unipc_order: int | None = Field(
         None,
@@ -221,20 +206,20 @@ class ImageRequest(Frozen):
         le=50,
         description="Steps that UniPC, and the other multistep samplers with a choice, look back."
         "  [default: 3]",
-        json_schema_extra=_in("sampler"),
+        json_schema_extra=in_group("sampler"),
     )
     unipc_variant: Literal["bh1", "bh2", "vary_coeff"] | None = Field(
-        None, description="UniPC's B(h).  [default: bh1]", json_schema_extra=_in("sampler")
+        None, description="UniPC's B(h).  [default: bh1]", json_schema_extra=in_group("sampler")
     )
     unipc_lower_order_final: bool | None = Field(
         None,
         description="Let UniPC's order fall at the end.  [default: on]",
-        json_schema_extra=_in("sampler"),
+        json_schema_extra=in_group("sampler"),
     )
     unipc_skip_type: Literal["time_uniform", "time_quadratic", "logSNR"] | None = Field(
         None,
         description="How UniPC spaces its steps.  [default: time_uniform]",
-        json_schema_extra=_in("schedule"),
+        json_schema_extra=in_group("schedule"),
     )
     sigma_min: float | None = Field(
         None,
@@ -242,7 +227,7 @@ class ImageRequest(Frozen):
         le=BOUNDS["sigma_min"][1],
         allow_inf_nan=False,
         description="Lowest noise level of the schedule; 0 is the model's.  [default: 0]",
-        json_schema_extra=_in("schedule", 0.01),
+        json_schema_extra=in_group("schedule", 0.01),
     )
     sigma_max: float | None = Field(
         None,
@@ -250,7 +235,7 @@ class ImageRequest(Frozen):
         le=BOUNDS["sigma_max"][1],
         allow_inf_nan=False,
         description="Highest noise level of the schedule; 0 is the model's.  [default: 0]",
-        json_schema_extra=_in("schedule", 0.1),
+        json_schema_extra=in_group("schedule", 0.1),
     )
     rho: float | None = Field(
         None,
@@ -258,7 +243,7 @@ class ImageRequest(Frozen):
         le=BOUNDS["rho"][1],
         allow_inf_nan=False,
         description="How the Karras and Polyexponential schedules bend.  [default: 7 and 1]",
-        json_schema_extra=_in("schedule", 0.1),
+        json_schema_extra=in_group("schedule", 0.1),
     )
     beta_alpha: float | None = Field(
         None,
@@ -266,7 +251,7 @@ class ImageRequest(Frozen):
         le=BOUNDS["beta_alpha"][1],
         allow_inf_nan=False,
         description="Shape of the Beta schedule at high noise.  [default: 0.6]",
-        json_schema_extra=_in("schedule", 0.1),
+        json_schema_extra=in_group("schedule", 0.1),
     )
     beta_beta: float | None = Field(
         None,
@@ -274,57 +259,82 @@ class ImageRequest(Frozen):
         le=BOUNDS["beta_beta"][1],
         allow_inf_nan=False,
         description="Shape of the Beta schedule at low noise.  [default: 0.6]",
-        json_schema_extra=_in("schedule", 0.1),
+        json_schema_extra=in_group("schedule", 0.1),
     )
     sgm_noise: bool = Field(
         False,
         description="Start from a little more noise, as Stability's own code does.",
-        json_schema_extra=_in("schedule"),
+        json_schema_extra=in_group("schedule"),
     )
     discard_penultimate: bool = Field(
         False,
         description="Plan one step more and leave out the last but one noise level.",
-        json_schema_extra=_in("schedule"),
+        json_schema_extra=in_group("schedule"),
     )
     skip_early_cfg: Share = Field(
         0.0,
         description="Run the first part of the steps, this share of them, without guidance.",
-        json_schema_extra=_in("guidance", 0.05),
+        json_schema_extra=in_group("guidance", 0.05),
     )
     ngms: Level = Field(
         0.0,
         description="Below this noise level every other step runs without guidance (negative"
         " guidance minimum sigma).",
-        json_schema_extra=_in("guidance", 0.1),
+        json_schema_extra=in_group("guidance", 0.1),
     )
     cfg_rescale: Share = Field(
         0.0,
         description="Take back the contrast that a high cfg_scale adds, this much of it.",
-        json_schema_extra=_in("guidance", 0.05),
+        json_schema_extra=in_group("guidance", 0.05),
     )
     guidance_start: Share = Field(
         0.0,
         description="Guidance begins after this share of the steps.",
-        json_schema_extra=_in("guidance", 0.05),
+        json_schema_extra=in_group("guidance", 0.05),
     )
     guidance_end: Share = Field(
         1.0,
         description="Guidance ends after this share of the steps.",
-        json_schema_extra=_in("guidance", 0.05),
+        json_schema_extra=in_group("guidance", 0.05),
+    )
+
+    init: Init | None = Field(None, description="The picture to begin with (img2img).")
+    mask: Mask | None = Field(None, description="What of it is painted anew (inpainting).")
+    outpaint: Outpaint | None = Field(None, description="More picture around it.")
+    loopback: Loopback | None = Field(None, description="Rounds, each from the last result.")
+    hires: Hires | None = Field(None, description="A second run on the enlarged result.")
+    refiner: Refiner | None = Field(None, description="Another checkpoint for the last steps.")
+    regions: tuple[Region, ...] = Field(
+        (), max_length=64, description="Parts of the picture with prompts of their own."
+    )
+    detail: tuple[Detail, ...] = Field(
+        (), max_length=16, description="Faces and the like, found and painted anew."
+    )
+    restore: Restore | None = Field(None, description="Faces mended by a model made for it.")
+    tiling: Tiling = Field(
+        "none",
+        description="Make a picture that can be laid side by side without a seam, along both axes"
+        " or one.",
+        json_schema_extra=in_group("size"),
     )
 
     @model_validator(mode="before")
     @classmethod
     def _split_sampler_name(cls, data: Any) -> Any:
-        """Read "DPM++ 2M Karras" as a sampler and a scheduler, as older tools write it."""
-        if not isinstance(data, Mapping) or not isinstance(data.get("sampler"), str):
-            return data
-        sampler, scheduler = find_sampler(data["sampler"])
-        found = {**data, "sampler": sampler.name}
-        asked = fold(str(found.get("scheduler", AUTOMATIC))[:MAX_NAME])
-        if scheduler is not None and asked == fold(AUTOMATIC):
-            found["scheduler"] = scheduler.name
-        return found
+        return split_sampler_name(data)
+
+    @model_validator(mode="after")
+    def _picture_is_there(self) -> Self:
+        for name in ("mask", "outpaint", "loopback"):
+            if self.init is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} needs a picture to begin with (init)")
+        if self.mask is not None and self.outpaint is not None:
+            raise ValueError("mask and outpaint contradict: do one after the other")
+        if self.loopback is not None and self.outpaint is not None:
+            raise ValueError("outpaint and loopback contradict: do one after the other")
+        if self.loopback is not None and self.mask is not None and self.mask.sketch is not None:
+            raise ValueError("a sketch fits the first round only: give a mask with loopback")
+        return self
 
     @field_validator("sigma_min", "sigma_max", "rho", "beta_alpha", "beta_beta", mode="before")
     @classmethod
@@ -337,14 +347,6 @@ class ImageRequest(Frozen):
     def _known_scheduler(cls, name: str) -> str:
         return find_scheduler(name).name
 
-    @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> Self:
-        """Make a request of untrusted `data`, or raise BadRequest with one readable sentence."""
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise BadRequest(*_readable(error)) from None
-
 
 class ResolvedRequest(ImageRequest):
     """An image request with nothing left open; `core.recipe.resolve` makes it."""
@@ -354,19 +356,3 @@ class ResolvedRequest(ImageRequest):
     steps: Steps
     cfg_scale: Scale
     seed: Seed
-
-
-Request = ImageRequest  # becomes a union discriminated by `kind` as more kinds arrive
-
-
-def _readable(error: ValidationError) -> tuple[str]:
-    """The first problems of a ValidationError in words, at most three."""
-    problems = []
-    for item in error.errors(include_url=False)[:3]:
-        name = ".".join(str(part) for part in item["loc"]) or "request"
-        text = re.sub(r"^(Input|String) should ", "must ", item["msg"])
-        text = text.replace("Extra inputs are not permitted", "there is no such field")
-        text = text.partition(", unable to parse")[0].replace("a valid integer", "a whole number")
-        given = shorten(repr(item["input"]), 40)
-        problems.append(f"{name}: {text} (you gave {given})")
-    return ("; ".join(problems),)

@@ -8,9 +8,10 @@ together, so that a row lists as aliases only what A1111 calls it and what diffe
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from darkroom.core.errors import UnknownName
 
@@ -580,3 +581,18 @@ def fold(name: str) -> str:
     for pattern, replacement in _SPELLINGS:
         folded = pattern.sub(replacement, folded)
     return folded.strip()
+
+
+def split_sampler_name(data: Any) -> Any:
+    """Read "DPM++ 2M Karras" as a sampler and a scheduler, as older tools write it.
+
+    `data` are untrusted fields of a request; other than a mapping with a sampler is given back.
+    """
+    if not isinstance(data, Mapping) or not isinstance(data.get("sampler"), str):
+        return data
+    sampler, scheduler = find_sampler(data["sampler"])
+    found = {**data, "sampler": sampler.name}
+    asked = fold(str(found.get("scheduler") or AUTOMATIC)[:MAX_NAME])
+    if scheduler is not None and asked == fold(AUTOMATIC):
+        found["scheduler"] = scheduler.name
+    return found

@@ -15,7 +15,7 @@ import platformdirs
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from darkroom.core.errors import BadRequest, UnknownName, nearest, shorten
-from darkroom.core.request import Frozen
+from darkroom.core.fields import Frozen
 
 Source = Literal["default", "file", "environment", "flag"]
 PREFIX = "DARKROOM_"

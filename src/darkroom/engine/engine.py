@@ -1,36 +1,47 @@
 """One device: loads models, plans, and gives tasks the denoiser that their loop calls."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
-from darkroom.core.model import ModelCard
+from darkroom.core.model import ModelCard, Variant
 from darkroom.core.request import ResolvedRequest
 from darkroom.core.sampler_table import find_sampler
 from darkroom.engine.adapters import ADAPTERS, AdapterCache
+from darkroom.engine.caption import Captioner, load_captioner
 from darkroom.engine.conditioning import Encodings
+from darkroom.engine.detect import Detector, detector_of
 from darkroom.engine.device import Device
-from darkroom.engine.latent import decode, to_bytes
+from darkroom.engine.latent import OVERLAP, decode, encode, to_bytes
 from darkroom.engine.loading import Loader
 from darkroom.engine.models import Model
 from darkroom.engine.plan import Plan, Work, costs_of, make_plan
 from darkroom.engine.precision import finite, finite_pixels
+from darkroom.engine.restorer import Restorer, load_restorer
 from darkroom.engine.run import Frame, Run, Say
-from darkroom.engine.script import Script, Timing, Writer
+from darkroom.engine.script import Part, Script, Timing, Writer
+from darkroom.engine.seamless import edgeless, unbroken
 from darkroom.engine.shelf import Shelf
 from darkroom.engine.text import Reading
 from darkroom.engine.tokenizer import Tokenizer
+from darkroom.engine.upscaler import Upscaler, load_upscaler
 from darkroom.sampling import (
     Denoiser,
     Guidance,
     NoiseTable,
     compose,
     composed,
+    near,
     steer,
     table_for,
     together,
 )
+from darkroom.sampling.guidance import Parts
+from darkroom.sampling.regional import Region, prompted, regional
+from darkroom.weights.topology import FACTOR
 
 
 class Engine:
@@ -41,6 +52,8 @@ class Engine:
         self._tokenizer = Tokenizer()
         self._encodings = Encodings()
         self._loader = Loader(device, self._tokenizer, self._encodings, cache_bytes=cache_bytes)
+        self._captioner: tuple[str, Captioner] | None = None  # by the hash of its file
+        self._detectors: dict[str, Detector] = {}  # by name or by the hash of their file
         self.adapters = AdapterCache(min(ADAPTERS, cache_bytes // 4))
 
     def model(self, card: ModelCard, vae: ModelCard | None = None) -> Model:
@@ -50,6 +63,31 @@ class Engine:
         """
         return self._loader.model(card, vae)
 
+    def upscaler(self, card: ModelCard) -> Upscaler:
+        """The network of `card` that enlarges pictures; kept beside the checkpoints."""
+        return self._loader.other(
+            ("upscaler", card.sha256),
+            Upscaler,
+            card.bytes,
+            make=lambda: load_upscaler(card, self.device),
+        )
+
+    def restorer(self, card: ModelCard) -> Restorer:
+        """The network of `card` that mends faces; kept beside the checkpoints."""
+        return self._loader.other(
+            ("restorer", card.sha256),
+            Restorer,
+            card.bytes,
+            make=lambda: load_restorer(card, self.device),
+        )
+
+    def detector(self, name: str, card: ModelCard | None) -> Detector:
+        """The detector called `name`, in the file of `card` if it is a file; they are small."""
+        key = name.casefold() if card is None else card.sha256
+        if key not in self._detectors:
+            self._detectors[key] = detector_of(name, card)
+        return self._detectors[key]
+
     def shelf(self, files: Mapping[str, Path]) -> Shelf:
         """Embeddings by the words for them, for `Shelf.words`."""
         return Shelf(self._tokenizer, files)
@@ -58,9 +96,18 @@ class Engine:
         """Drop every encoded prompt."""
         self._encodings.clear()
 
+    def captioner(self, card: ModelCard | None) -> Captioner:
+        """The captioner of `card`, or our own; the latest stays loaded for the next picture."""
+        name = "" if card is None else card.sha256
+        if self._captioner is None or self._captioner[0] != name:
+            self._captioner = None  # before the other is there: both may not fit
+            self._captioner = name, load_captioner(card, self.device.torch)
+        return self._captioner[1]
+
     def make_room(self, model: Model) -> None:
         """After an out-of-memory: give up every other model, encoded prompts and torch's cache."""
         self._loader.drop_others(model)
+        self._captioner = None
         self.adapters.clear()
         self.forget_prompts()
         self.device.empty_cache()
@@ -79,7 +126,8 @@ class Engine:
             model_bytes=model.bytes,
         )
         cpu = self.device.kind == "cpu"
-        return make_plan(costs, work, free=self.device.memory().free, cpu=cpu)
+        plan = make_plan(costs, work, free=self.device.memory().free, cpu=cpu)
+        return replace(plan, tiling=request.tiling)
 
     def table(self, model: Model, request: ResolvedRequest) -> NoiseTable:
         """The noise levels that the request's sampler walks and its network is asked at."""
@@ -87,12 +135,20 @@ class Engine:
         return table_for(sampler, model.table)
 
     def script(
-        self, model: Model, request: ResolvedRequest, *, shelf: Shelf | None = None, say: Say
+        self,
+        model: Model,
+        request: ResolvedRequest,
+        *,
+        shelf: Shelf | None = None,
+        say: Say,
+        before: int = 0,
     ) -> Script:
-        """The request's prompts over its run; BadRequest when they are too long."""
-        sampler, _ = find_sampler(request.sampler)
+        """The request's prompts over its run; BadRequest when they are too long.
+
+        `before` are the calls of the first run (`calls_of`), where this is the second.
+        """
         reading = Reading(clip_skip=request.clip_skip, emphasis=request.emphasis)
-        timing = Timing(request.steps * sampler.prompt_calls, old=request.old_prompt_editing)
+        timing = Timing(calls_of(request), before, old=request.old_prompt_editing)
         writer = Writer(model.text, shelf=shelf, say=say)
         with self.device.guard():
             return writer.write(
@@ -104,7 +160,7 @@ class Engine:
     ) -> Denoiser:
         """The guided denoiser of one run, with the NaN guard around it."""
         run = Run(self.device, model, frame=frame, say=say)
-        parts = [(run.branch(part), part.weight) for part in script.parts]
+        parts = _branches(run, script.parts)
         negative = run.branch(script.negative)
         plain = len(parts) == 1 and parts[0][1] == 1
         if plain and not frame.split:
@@ -117,14 +173,53 @@ class Engine:
             alone = compose(parts, negative, 1.0)
         else:
             alone = together(parts)
-        return finite(steer(both, alone, guidance), model.networks.unet, say)
+        if script.areas:
+            regions = [Region(area.place, _branches(run, area.parts)) for area in script.areas]
+            both, alone = regional(both, alone, regions)
+            if guidance.idle and any(len(region.parts) > 1 for region in regions):
+                alone = prompted(both)
+        edits = model.networks.detected.variant is Variant.EDIT and frame.beside is not None
+        if edits and guidance.image_scale != 1:
+            blind = Run(self.device, model, frame=replace(frame, beside=None), say=say)
+            both = near(both, blind.branch(script.negative), guidance.image_scale)
+            alone = prompted(both)
+        unet = model.networks.unet
+        guided = edgeless(steer(both, alone, guidance), unet, frame.tiling)
+        return finite(guided, unet, say)
 
     def decode(self, model: Model, latent: Tensor, *, plan: Plan, say: Say) -> Tensor:
         """One latent (C, H, W) to a picture (8H, 8W, 3) uint8 on the CPU."""
         vae = model.vae
+        call = partial(decode, vae.module, scale=vae.dims.scale, tile=plan.tile)
+        strips = (OVERLAP, OVERLAP * FACTOR) if plan.tiles(*latent.shape[-2:]) else None
+        wraps = partial(unbroken, vae=vae.module, tiling=plan.tiling, strips=strips)
 
         def run() -> Tensor:
-            return decode(vae.module, latent.unsqueeze(0), scale=vae.dims.scale, tile=plan.tile)
+            return wraps(call, latent.unsqueeze(0))
 
         with self.device.guard():
             return to_bytes(finite_pixels(run, vae.module, say))[0]
+
+    def encode(self, model: Model, pixels: Tensor, *, plan: Plan, say: Say) -> Tensor:
+        """Pixels (1, 3, 8H, 8W) in [-1, 1] to a scaled latent (1, C, H, W): the mean."""
+        vae = model.vae
+        call = partial(encode, vae.module, scale=vae.dims.scale, tile=plan.tile)
+        height, width = (side // FACTOR for side in pixels.shape[-2:])
+        strips = (OVERLAP * FACTOR, OVERLAP) if plan.tiles(height, width) else None
+        wraps = partial(unbroken, vae=vae.module, tiling=plan.tiling, strips=strips)
+
+        def run() -> Tensor:
+            return wraps(call, pixels)
+
+        with self.device.guard():
+            return finite_pixels(run, vae.module, say).float()
+
+
+def calls_of(request: ResolvedRequest) -> int:
+    """The network calls of a run, which the steps written in its prompts are counted in."""
+    sampler, _ = find_sampler(request.sampler)
+    return request.steps * sampler.prompt_calls
+
+
+def _branches(run: Run, parts: Sequence[Part]) -> Parts:
+    return [(run.branch(part), part.weight) for part in parts]

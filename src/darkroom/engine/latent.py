@@ -1,10 +1,13 @@
-"""Between latents and pictures: encoding, decoding in tiles on demand, and cheap previews.
+"""Between latents and pictures: both ways, in tiles on demand, and cheap previews.
 
 B batch, C latent channels, H W latent height and width (pixels / 8).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import product
+from types import EllipsisType
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,43 +48,56 @@ def decode(vae: AutoencoderKL, latents: Tensor, *, scale: float, tile: int | Non
     `tile` is the side of a tile in latent pixels. Tiles overlap and are blended linearly; the
     result differs slightly from decoding in one piece, since the decoder sees less at a time.
     """
-    weight = next(vae.parameters())
-    scaled = latents.to(weight) / scale
-    return torch.cat([_decode_one(vae, one, tile) for one in scaled.split(1)])
+
+    def network(latent: Tensor) -> Tensor:
+        sample: Tensor = vae.decode(latent, return_dict=False)[0]
+        return sample
+
+    scaled = latents.to(next(vae.parameters())) / scale
+    return torch.cat([_in_tiles(network, one, tile, units=(1, FACTOR)) for one in scaled.split(1)])
 
 
-def encode(vae: AutoencoderKL, pixels: Tensor, *, scale: float) -> Tensor:
-    """Pixels (B, 3, 8H, 8W) in [-1, 1] to scaled latents (B, C, H, W): the mean, nothing drawn."""
-    weight = next(vae.parameters())
-    moments: Tensor = vae.encode(pixels.to(weight), return_dict=False)[0].mean
-    return moments * scale
+def encode(vae: AutoencoderKL, pixels: Tensor, *, scale: float, tile: int | None = None) -> Tensor:
+    """Pixels (B, 3, 8H, 8W) in [-1, 1] to scaled latents (B, C, H, W): the mean, nothing drawn.
+
+    One picture at a time, and `tile` as for `decode`.
+    """
+
+    def network(part: Tensor) -> Tensor:
+        mean: Tensor = vae.encode(part, return_dict=False)[0].mean
+        return mean
+
+    rows = pixels.to(next(vae.parameters())).split(1)
+    return torch.cat([_in_tiles(network, one, tile, units=(FACTOR, 1)) for one in rows]) * scale
 
 
-def _decode_one(vae: AutoencoderKL, latent: Tensor, tile: int | None) -> Tensor:
-    if tile is None or max(latent.shape[-2:]) <= tile:
-        return _network(vae, latent)
-    height, width = latent.shape[-2:]
-    # Blended in single precision: the weights of a large tile overflow half.
-    total = latent.new_zeros(1, 3, height * FACTOR, width * FACTOR, dtype=torch.float32)
-    weight = torch.zeros_like(total[:, :1])
-    overlap = min(OVERLAP, tile // 2)
-    for rows in spans(height, tile, overlap):
-        for columns in spans(width, tile, overlap):
-            part = _network(vae, latent[..., rows, columns])
-            share = ramp(part.shape[-2], total)[:, None] * ramp(part.shape[-1], total)
-            where = (..., _pixels(rows), _pixels(columns))
-            total[where] += part * share
-            weight[where] += share
+def _in_tiles(
+    network: Callable[[Tensor], Tensor], x: Tensor, tile: int | None, *, units: tuple[int, int]
+) -> Tensor:
+    """What `network` makes of one `x` (1, C, H, W), seeing at most `tile` latent pixels a side.
+
+    `units` are the pixels of `x` and those of the result that make a latent pixel.
+    """
+    given, made = units
+    sides = [side // given for side in x.shape[-2:]]
+    if tile is None or max(sides) <= tile:
+        return network(x)
+    total, weight = torch.zeros(()), torch.zeros(())
+    for part in product(*(list(spans(side, tile, min(OVERLAP, tile // 2))) for side in sides)):
+        found = network(x[_place(part, given)])
+        if not total.dim():  # in single precision: the weights of a large tile overflow half
+            total = found.new_zeros(*found.shape[:2], *(made * side for side in sides)).float()
+            weight = torch.zeros_like(total[:, :1])
+        share = ramp(found.shape[-2], total)[:, None] * ramp(found.shape[-1], total)
+        where = _place(part, made)
+        total[where] += found * share
+        weight[where] += share
     return total / weight
 
 
-def _network(vae: AutoencoderKL, latent: Tensor) -> Tensor:
-    sample: Tensor = vae.decode(latent, return_dict=False)[0]
-    return sample
-
-
-def _pixels(span: slice) -> slice:
-    return slice(span.start * FACTOR, span.stop * FACTOR)
+def _place(part: tuple[slice, ...], unit: int) -> tuple[EllipsisType | slice, ...]:
+    """Where spans of latent pixels lie, with `unit` pixels to each."""
+    return (..., *(slice(span.start * unit, span.stop * unit) for span in part))
 
 
 def to_bytes(pixels: Tensor) -> Tensor:

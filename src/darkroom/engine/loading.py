@@ -5,7 +5,7 @@ Loader(device, tokenizer, encodings, cache_bytes=...).model(card, vae_card) -> M
 
 import json
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -19,7 +19,7 @@ from darkroom.core.model import Arch, ModelCard
 from darkroom.engine.conditioning import Encodings
 from darkroom.engine.device import Device
 from darkroom.engine.latent import SD_PREVIEW, SDXL_PREVIEW
-from darkroom.engine.models import Checkpoint, Model, ModelCache
+from darkroom.engine.models import Checkpoint, Model, ModelCache, Part
 from darkroom.engine.networks import Placement, Vae, load_networks, load_vae
 from darkroom.engine.text import TextEncoder
 from darkroom.engine.tokenizer import Tokenizer
@@ -67,6 +67,17 @@ class Loader:
                 )
             self._cache.keep(keys[1], made)
         return base.with_vae(made, vae)
+
+    def other(
+        self, key: Hashable, kind: type[Part], size: int, *, make: Callable[[], Part]
+    ) -> Part:
+        """A network that is no part of a checkpoint; made where it is not here, `size` bytes."""
+        found = self._cache.find(key, kind)
+        if found is None:
+            self._cache.make_room(size, (key,))
+            found = make()
+            self._cache.keep(key, found)
+        return found
 
     def drop_others(self, model: Model) -> None:
         """Give up all but what `model` is made of."""

@@ -5,8 +5,10 @@ of a small network and of full-size SD1.5 and SDXL on a CPU): equal to what was 
 it, by half at the most for SD1.5, less than twice for SDXL.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from darkroom.core.blocks import Tiling
 from darkroom.weights.topology import FACTOR, UNetDims, VaeDims
 
 UNET_FACTOR = 24  # live copies of a level's feature map in its transformers, during one UNet call
@@ -40,6 +42,7 @@ class Plan:
     batch: int  # pictures per network call
     split_guidance: bool = False  # both branches of guidance in two calls instead of one
     tile: int | None = None  # side of a VAE tile in latent pixels; None decodes in one piece
+    tiling: Tiling = "none"  # axes along which the picture goes on at its opposite edge
 
     @property
     def sampling_bytes(self) -> int:
@@ -60,6 +63,10 @@ class Plan:
     def working_bytes(self) -> int:
         """Predicted peak beyond the weights."""
         return max(self.sampling_bytes, self.decoding_bytes)
+
+    def tiles(self, height: int, width: int) -> bool:
+        """Whether a latent of that many pixels is decoded, or a picture encoded, in tiles."""
+        return self.tile is not None and max(height, width) > self.tile
 
     def smaller_sampling(self) -> "Plan | None":
         """The next smaller way to sample, or None when there is none."""
@@ -90,6 +97,16 @@ class Plan:
             parts.append(f"decoded in tiles of {self.tile * FACTOR} px")
         total = self.costs.model + self.working_bytes
         return f"{', '.join(parts)} (about {total / MIB:,.0f} MiB)"
+
+    def as_recorded(self, record: Mapping[str, object]) -> "Plan":
+        """This plan with the choices of a `record`, as far as they can matter to a bit."""
+        split, tile = record.get("split_guidance"), record.get("tile")
+        recorded = tile if isinstance(tile, int) and tile >= FACTOR else None
+        return replace(
+            self,
+            split_guidance=self.split_guidance or split is True,
+            tile=recorded if self.tile is None else self.tile,
+        )
 
     def record(self) -> dict[str, int | str | bool | None]:
         """What of the plan can matter to the last bit of a pixel, for the recipe."""

@@ -65,18 +65,22 @@ def finite(inner: Denoiser, module: nn.Module, say: Callable[[str], None]) -> De
 
 
 def finite_pixels(
-    run: Callable[[], Tensor], module: nn.Module, say: Callable[[str], None]
+    run: Callable[[], Tensor],
+    module: nn.Module,
+    say: Callable[[str], None],
+    *,
+    who: str = "the VAE",
 ) -> Tensor:
-    """The same guard for a VAE: `run` again in higher precision instead of a black picture."""
+    """The same guard for pictures: `run` again in higher precision instead of a black picture."""
     pixels = run()
     if bool(torch.isfinite(pixels).all()):
         return pixels
     with widened(module):
-        say("numbers overflowed in the VAE; repeated in higher precision")
+        say(f"numbers overflowed in {who}; repeated in higher precision")
         pixels = run()
     if not bool(torch.isfinite(pixels).all()):
         raise NotFinite(
-            "the VAE gives no picture, not even in higher precision",
+            f"{who} gives no picture, not even in higher precision",
             hint="Its file is probably damaged.",
         )
     return pixels

@@ -4,11 +4,11 @@
     SDXL              the text as a whole, and sizes: of the original picture, where it was cropped,
                       of the picture to be made; Podell et al. 2023
     its refiner       the same, with an aesthetic score for the last: high, or low in what to avoid
-    inpainting        a mask and the latent of the picture behind it
-    instruct-pix2pix  the latent of the picture to edit
+    inpainting        a mask and the latent of the picture with grey behind it
+    instruct-pix2pix  the latent of the picture to edit, not scaled
 
-Without a picture to begin with, everything is masked and the picture behind it is grey, as in
-A1111, and the picture to edit is nothing (zeros).
+The last two come with `Frame.beside`. Without a picture everything is masked, as in A1111, and the
+picture to edit is nothing (zeros).
 
 B batch, C latent channels, H W latent height and width.
 """
@@ -16,10 +16,12 @@ B batch, C latent channels, H W latent height and width.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from darkroom.core.blocks import Tiling
 from darkroom.core.model import Arch, Variant
 from darkroom.engine.conditioning import Conditioning, same_length
 from darkroom.engine.device import Device
@@ -42,6 +44,8 @@ class Frame:
     table: NoiseTable  # `Engine.table`
     batch: int  # pictures
     split: bool = False  # never more than one prompt in a call
+    tiling: Tiling = "none"  # axes along which the picture goes on at its opposite edge
+    beside: Tensor | None = None  # (1, 5 or 4, H, W): what inpainting and edit networks see too
 
 
 class Run:
@@ -98,14 +102,19 @@ class Run:
 
     def _beside(self, x: Tensor) -> Tensor:
         """`x` (B, C, H, W) with the channels that the model's variant expects beside it."""
-        match self._model.networks.detected.variant:
-            case Variant.BASE:
-                return x
+        variant, given = self._model.networks.detected.variant, self._frame.beside
+        if variant is Variant.BASE:
+            return x
+        beside = self._nothing(x, variant) if given is None else given.to(x)
+        return torch.cat([x, beside.expand(len(x), -1, -1, -1)], dim=1)
+
+    def _nothing(self, x: Tensor, variant: Literal[Variant.INPAINT, Variant.EDIT]) -> Tensor:
+        """What stands for no picture: (1, C + 1, H, W) or (1, C, H, W)."""
+        match variant:
             case Variant.INPAINT:
-                grey = self._grey(x).expand_as(x)
-                return torch.cat([x, torch.ones_like(x[:, :1]), grey], dim=1)
+                return torch.cat([torch.ones_like(x[:1, :1]), self._grey(x)], dim=1)
             case Variant.EDIT:
-                return torch.cat([x, torch.zeros_like(x)], dim=1)
+                return torch.zeros_like(x[:1])
 
     def _grey(self, x: Tensor) -> Tensor:
         """The latent (1, C, H, W) of a grey picture of this size, encoded once."""

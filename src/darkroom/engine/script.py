@@ -15,6 +15,7 @@ from darkroom.core.recipe import UsedModel
 from darkroom.engine.conditioning import Conditioning
 from darkroom.engine.shelf import Shelf
 from darkroom.engine.text import Reading, TextEncoder, pieces_of
+from darkroom.sampling.regional import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +32,38 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Area:
+    """A part of the picture with a prompt of its own: parts that AND joins, and where they hold."""
+
+    parts: tuple[Part, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
 class Script:
     """A prompt over the run: parts that AND joins, and what they are to lead away from."""
 
     parts: tuple[Part, ...]
     negative: Part
     embeddings: tuple[UsedModel, ...] = ()  # that were found in the texts
+    areas: tuple[Area, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
     """How the steps written in a prompt are counted."""
 
-    calls: int  # that the prompt's numbers refer to
+    calls: int  # of this run
+    before: int = 0  # calls of the run before, where this is a second one (hires)
     old: bool = False  # read them as A1111 before 1.6 did
+
+    def stages(self, text: str, allowance: Allowance) -> tuple[Stage, ...]:
+        """What `text` says in which call of this run."""
+        if not self.before:
+            return schedule(text, self.calls, old=self.old, allowance=allowance)
+        return schedule(
+            text, self.before, hires_steps=self.calls, old=self.old, allowance=allowance
+        )
 
 
 class Writer:
@@ -64,8 +83,7 @@ class Writer:
         """
         composed, room = parts(networks(prompt)[0]), Allowance()
         staged = [
-            schedule(text, timing.calls, old=timing.old, allowance=room)
-            for text in (*(part.text for part in composed), negative)
+            timing.stages(text, room) for text in (*(part.text for part in composed), negative)
         ]
         reading, used = self._with_words(reading, staged)
         encoder, negated = self._encoder, staged.pop()

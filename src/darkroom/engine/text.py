@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.core.errors import BadFile, BadRequest, NotFinite
+from darkroom.core.fields import Emphasis
 from darkroom.core.prompt import Piece, attention
-from darkroom.core.request import Emphasis
 from darkroom.engine.chunks import ROOM, Chunk, Words, runs, split
 from darkroom.engine.clip import ClipText
 from darkroom.engine.conditioning import Conditioning, Encodings

@@ -1,7 +1,7 @@
 """What is needed to make a picture again, among the files that are here.
 
     fields = asked_again(found, asked={"seed": 7}, settings=settings, library=library, say=print)
-    request = ImageRequest.parse(fields)
+    request = parse_request(fields)
 
 Files are known by their hashes, and only where those are not told, by their names. What a picture
 says comes from a stranger: it is looked up, and never opened as a path.
@@ -15,10 +15,12 @@ from typing import Any
 
 from darkroom.core.errors import BadRequest
 from darkroom.core.model import Kind, ModelCard
+from darkroom.core.places import rename_models
 from darkroom.core.prompt import Role, networks, renamed, reworded, wishes, without_comments
 from darkroom.core.request import AUTO, BAKED
 from darkroom.core.settings import Settings
 from darkroom.library.models import BY_PATH, Library
+from darkroom.library.named import ROLES, comes_along
 from darkroom.library.prompts import embeddings_of
 from darkroom.library.survey import split
 from darkroom.library.tags import KINDS
@@ -40,16 +42,80 @@ def asked_again(
     `asked` overrules what the picture says; `say` is told what will differ. BadRequest when a file
     is not here without which the picture would be another.
     """
-    if "prompt" not in asked:
-        found = _with_tags(found, library, say)
-    own = {
-        "model": asked.get("model") or _model(found, library, say),
-        "vae": asked.get("vae") or _vae(found, library, say),
-        **_prompts(found, library, say, own=asked, settings=settings),
-    }
-    for text in found.left_out:
+    picture = (asked.get("init") or {}).get("image")
+    own: dict[str, Any] = {}
+    if found.kind == "image":
+        if "prompt" not in asked:
+            found = _with_tags(found, library, say)
+        own = {
+            "model": asked.get("model") or _model(found, library, say),
+            "vae": asked.get("vae") or _vae(found, library, say),
+            **_prompts(found, library, say, own=asked, settings=settings),
+        }
+    for text in found.not_in_request(picture):
         say(f"not used: {text}")
-    return found.fields() | own | dict(asked)
+    whole = {name for name, value in asked.items() if not isinstance(value, Mapping)}
+    said = found.fields(picture)
+    fields = {name: value for name, value in said.items() if name not in whole} | own
+    _name_models(fields, found, library, say=say)
+    return merged(fields, asked)
+
+
+def merged(fields: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """`fields` with those of `asked` over them; of a block that both have, the fields of both."""
+    found = dict(fields)
+    for name, value in asked.items():
+        both = isinstance(value, Mapping) and isinstance(found.get(name), Mapping)
+        found[name] = merged(found[name], value) if both else value
+    return found
+
+
+def _name_models(fields: dict[str, Any], found: Found, library: Library, *, say: Say) -> None:
+    """Give the models in the blocks the names that they have here."""
+    rename_models(
+        fields,
+        found.kind,
+        lambda kind, name: _model_here(library, kind, name, found=found, say=say),
+    )
+    for block in ("refiner", "restore"):
+        if fields.get(block) and fields[block].get("model") is None:
+            fields[block] = None
+    for detail in fields.get("detail") or ():
+        if "detector" in detail and detail["detector"] is None:
+            del detail["detector"]
+
+
+def _model_here(library: Library, kind: Kind, name: str, *, found: Found, say: Say) -> str | None:
+    """What a model in a block is called here; None where the picture is made without it."""
+    if comes_along(kind, name):
+        return name
+    if found.recipe is not None:
+        used = (u for u in found.recipe.models if u.name == name and ROLES.get(u.role) is kind)
+        digest = next((each.sha256 for each in used), name)
+        card = _of_name(library, kind, digest) or _of_name(library, kind, name)
+        if card is None:
+            hint = "Put it into a model folder, or choose another with --set."
+            raise BadRequest(f"the {kind} {name!r} is not here", hint=hint)
+        return _name_here(library, kind, card)
+    digests = (each.digest for each in found.models if each.name == name and each.digest)
+    cards = (_of_name(library, kind, each) for each in (*digests, name))
+    card = next(filter(None, cards), None)
+    if card is not None:
+        return _name_here(library, kind, card)
+    other, words = _instead(kind, name)
+    say(f"the {kind} {name!r} is not here; {words}")
+    return other
+
+
+def _instead(kind: Kind, name: str) -> tuple[str | None, str]:
+    """What stands for a stranger's model that is not here, in a request and in words."""
+    if kind is Kind.UPSCALER:
+        return AUTO, "the one that comes with the program enlarges instead"
+    if kind is Kind.DETECTOR:
+        known = (word for word in ("face", "hand", "person") if word in name.casefold())
+        word = next(known, "face")
+        return word, f"our own looks for {word}s instead"
+    return None, "the picture is made without it"
 
 
 def _model(found: Found, library: Library, say: Say) -> str:

@@ -34,12 +34,14 @@ KINDS = frozenset({
     # A1111, Forge
     "stable-diffusion", "lora", "lycoris", "vae", "vae-approx", "hypernetworks", "controlnet",
     "controlnetpreprocessor", "esrgan", "realesrgan", "swinir", "scunet", "ldsr", "dat", "hat",
-    "gfpgan", "codeformer", "text_encoder", "t2i-adapter", "deepbooru", "karlo", "blip",
+    "gfpgan", "codeformer", "adetailer", "u2net", "text_encoder", "t2i-adapter", "deepbooru",
+    "torch_deepdanbooru", "karlo", "blip",
     # ComfyUI
     "checkpoints", "loras", "vae_approx", "embeddings", "upscale_models", "clip", "clip_vision",
     "text_encoders", "unet", "diffusion_models", "diffusers", "gligen", "style_models",
     "photomaker", "model_patches", "audio_encoders", "latent_upscale_models", "ipadapter",
-    "animatediff_models", "animatediff_motion_lora", "classifiers",
+    "animatediff_models", "animatediff_motion_lora", "classifiers", "ultralytics",
+    "facerestore_models", "facedetection", "rembg",
 })  # fmt: skip
 """Names of folders that hold models of one kind, in small letters."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from darkroom.core.errors import BadFile, BadRequest, UnknownName
 from darkroom.core.model import Kind, ModelCard
+from darkroom.core.processing import PULL_CAPTIONER
 from darkroom.core.settings import Settings, expanded
 from darkroom.library.catalogue import Catalogue
 from darkroom.library.facts import Facts, Found
@@ -36,7 +37,16 @@ from darkroom.library.walk import read_folder
 from darkroom.weights.detect import detect
 from darkroom.weights.header import read_header
 
-BY_PATH = (Kind.CHECKPOINT, Kind.VAE)  # kinds that may be named by a path
+# Kinds that may be named by a path.
+BY_PATH = (
+    Kind.CHECKPOINT,
+    Kind.VAE,
+    Kind.UPSCALER,
+    Kind.DETECTOR,
+    Kind.RESTORER,
+    Kind.SEGMENTER,
+    Kind.CAPTIONER,
+)
 REINSTALL = "Install Darkroom again."
 UNLISTED = Brief(Kind.UNKNOWN, "", False)  # of a file in no folder of ours
 LEAST_HASH = 8  # digits; fewer could be a name
@@ -452,7 +462,8 @@ class Library:
         missed = [
             f"{f.name} was not looked into: {f.problem}." for f in self._folder_problems(survey)
         ]
-        hint = " ".join((f"`darkroom models` lists them{ways}.", *missed[:MOST_MISSED]))
+        pull = (PULL_CAPTIONER,) if kind is Kind.CAPTIONER else ()
+        hint = " ".join((f"`darkroom models` lists them{ways}.", *pull, *missed[:MOST_MISSED]))
         return UnknownName(what, name, known, hint=hint)
 
 

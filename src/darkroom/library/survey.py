@@ -18,13 +18,14 @@ from pathlib import Path
 from darkroom.library.folders import KINDS
 from darkroom.library.walk import Folder, folders_below
 
-SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
+SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx")
 """The first has the first claim to a name."""
 
 VAE_ENDS = (".vae.safetensors", ".vae.sft", ".vae.ckpt", ".vae.pt", ".vae.bin")
 """Of a VAE that a checkpoint called the same takes; the first goes before the others."""
 
 PIPELINE, COMPONENT = "model_index.json", "config.json"
+TAGGER = {"model.onnx", "selected_tags.csv"}  # a network in ONNX form, with its words
 _WEIGHTS = re.compile(
     r"(diffusion_pytorch_model|pytorch_model|model)([.-].*)?\.(safetensors|bin)", re.ASCII
 )
@@ -120,13 +121,15 @@ def _enter(folder: Folder) -> Sequence[str]:
 
 
 def _is_model(folder: Folder) -> bool:
-    if PIPELINE in folder.files:
+    if PIPELINE in folder.files or folder.files >= TAGGER:
         return True
     return COMPONENT in folder.files and any(map(_WEIGHTS.fullmatch, folder.files))
 
 
 def _is_part(folder: Folder, name: str) -> bool:
-    """Whether a file is the weights of the component that its folder is."""
+    """Whether a file is the weights of the component, or of the tagger, that its folder is."""
+    if name in TAGGER and folder.files >= TAGGER:
+        return True
     return COMPONENT in folder.files and _WEIGHTS.fullmatch(name) is not None
 
 

@@ -14,6 +14,7 @@ from darkroom.core.recipe import Recipe
 from darkroom.media.files import Format, publish, write_whole
 from darkroom.media.metadata import infotext, stealth
 from darkroom.media.metadata.embed import EMBED
+from darkroom.media.picture import flat
 
 _LOSSLESS = 100  # the quality at which WebP changes no pixel
 _LONGEST = {"jpeg": 65_500, "webp": 16_383}  # pixels of a side; the others take all that we make
@@ -65,6 +66,8 @@ def encode(image: Image.Image, recipe: Recipe, saving: Saving) -> bytes:
     extra = check(image.size, recipe, saving)
     if saving.stealth:
         image = stealth.hide(image, infotext.write(recipe))
+    if saving.format == "jpeg":
+        image = flat(image)  # it knows nothing transparent
     buffer = io.BytesIO()
     image.save(buffer, format=saving.format.upper(), **_quality(saving), **extra)
     return buffer.getvalue()

@@ -7,8 +7,11 @@ from darkroom.sampling.denoiser import (
     At,
     Denoiser,
     Held,
+    Mix,
     Wrapper,
     between,
+    evenly,
+    handover,
     hold,
     stack,
     tiles,
@@ -23,6 +26,7 @@ from darkroom.sampling.guidance import (
     compose,
     composed,
     guide,
+    near,
     steer,
     together,
 )
@@ -32,6 +36,7 @@ from darkroom.sampling.noise import Noise, Seeds, Source, Variation
 from darkroom.sampling.predict import Network, NoiseTable, predict, table_for
 from darkroom.sampling.samplers import SAMPLERS, Sampler, Step, sampler_for
 from darkroom.sampling.schedules import SCHEDULES
+from darkroom.sampling.soft import Soft, Taking, composite_mask, differential
 
 __all__ = [
     "SAMPLERS",
@@ -43,13 +48,16 @@ __all__ = [
     "Guidance",
     "Held",
     "Levels",
+    "Mix",
     "Network",
     "Noise",
     "NoiseTable",
     "Sampler",
     "Seeds",
+    "Soft",
     "Source",
     "Step",
+    "Taking",
     "Variation",
     "Wrapper",
     "apart",
@@ -57,10 +65,15 @@ __all__ = [
     "blend",
     "compose",
     "composed",
+    "composite_mask",
+    "differential",
+    "evenly",
     "guide",
+    "handover",
     "hold",
     "img2img_steps",
     "levels",
+    "near",
     "predict",
     "sample",
     "sampler_for",

@@ -44,6 +44,17 @@ class Denoiser(Protocol):
 Wrapper = Callable[[Denoiser], Denoiser]
 
 
+class Mix(Protocol):
+    """What is kept and what is painted (B, C, H, W) as one, by a mask (B or 1, 1, H, W)."""
+
+    def __call__(self, kept: Tensor, painted: Tensor, mask: Tensor, at: At, /) -> Tensor: ...
+
+
+def evenly(kept: Tensor, painted: Tensor, mask: Tensor, at: At, /) -> Tensor:
+    """The `Mix` that is the same all the way: so much of `painted` as the mask says."""
+    return torch.lerp(kept, painted, mask)
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What inpainting keeps: see `hold`."""
@@ -51,6 +62,7 @@ class Held:
     clean: Tensor  # (B or 1, C, H, W)
     mask: Tensor  # (B or 1, 1, H, W) in [0, 1]; 1 repaints
     noise: Tensor | None = None  # (B, C, H, W), unit
+    mix: Mix = evenly
 
 
 def stack(
@@ -70,22 +82,30 @@ def stack(
     if spread is not None:
         inner = spread(inner)
     if held is not None:
-        inner = hold(inner, held.clean, held.mask, held.noise)
+        inner = hold(inner, held.clean, held.mask, held.noise, mix=held.mix)
     return inner if check is None else watch(inner, check)
 
 
-def hold(inner: Denoiser, clean: Tensor, mask: Tensor, noise: Tensor | None = None) -> Denoiser:
+def hold(
+    inner: Denoiser,
+    clean: Tensor,
+    mask: Tensor,
+    noise: Tensor | None = None,
+    *,
+    mix: Mix = evenly,
+) -> Denoiser:
     """Inpainting with any model: keep `clean` where `mask` is 0.
 
     The estimate of the kept part is known, so it is replaced. A sampler that starts from
     `clean + sigma * noise` then carries the kept part at the right noise level by itself (and as
     A1111 does, with its own noise); any other start passes `noise` (unit), and the kept part is
-    replaced on the way in as well. `mask` (B or 1, 1, H, W) lies in [0, 1].
+    replaced on the way in as well. `mask` (B or 1, 1, H, W) lies in [0, 1]; `mix` says what grey
+    in it means.
     """
 
     def denoise(x: Tensor, at: At) -> Tensor:
-        seen = x if noise is None else torch.lerp(clean + at.sigma * noise, x, mask)
-        return torch.lerp(clean, inner(seen, at), mask)
+        seen = x if noise is None else mix(clean + at.sigma * noise, x, mask, at)
+        return mix(clean, inner(seen, at), mask, at)
 
     return denoise
 
@@ -93,6 +113,26 @@ def hold(inner: Denoiser, clean: Tensor, mask: Tensor, noise: Tensor | None = No
 def between(inner: Denoiser, plain: Denoiser, start: float, end: float) -> Denoiser:
     """Use `inner` for progress in [start, end] and `plain` outside: ControlNet ranges."""
     return lambda x, at: (inner if start <= at.progress <= end else plain)(x, at)
+
+
+def handover(
+    inner: Denoiser, successor: Callable[[], Denoiser], due: Callable[[At], bool]
+) -> Denoiser:
+    """`inner` until a call is `due`, and from then on what `successor` makes, once (refiners).
+
+    `inner` is let go before its successor is made, so that both need not be in memory together.
+    """
+    now, handed = inner, False
+    del inner
+
+    def denoise(x: Tensor, at: At) -> Tensor:
+        nonlocal now, handed
+        if not handed and due(at):
+            del now
+            now, handed = successor(), True
+        return now(x, at)
+
+    return denoise
 
 
 def watch(inner: Denoiser, check: Callable[[Tensor], None]) -> Denoiser:

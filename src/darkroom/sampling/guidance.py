@@ -38,6 +38,7 @@ class Guidance:
     skip_below: float = 0.0  # noise level below which every second call is without (NGMS)
     skip_every: bool = False  # below it, every call
     paired: bool = False  # for CFG++
+    image_scale: float = 1.0  # of instruct-pix2pix: how closely to follow the picture, see `near`
 
     @property
     def idle(self) -> bool:
@@ -95,6 +96,21 @@ def rescaled(found: Tensor, cond: Tensor, x: Tensor, *, sigma: float, share: flo
     spreads = [(each - still).std(dim=(-3, -2, -1), keepdim=True) for each in (cond, found)]
     ratio = torch.where(spreads[1] > 0, spreads[0] / spreads[1], torch.ones_like(spreads[1]))
     return still + (share * ratio + 1 - share) * (found - still)
+
+
+def near(both: Branches, blind: Denoiser, scale: float) -> Branches:
+    """`both`, which see a picture to edit, pulled away from `blind`: neither picture nor prompt.
+
+    Equation 3 of Brooks et al. 2023, `blind + scale * (uncond - blind) + s * (cond - uncond)`, is
+    guidance by s between two branches that the picture pulls alike. At scale 1 it does not.
+    """
+
+    def pulled(x: Tensor, at: At) -> tuple[Tensor, Tensor]:
+        cond, uncond = both(x, at)
+        pull = (scale - 1) * (uncond - blind(x, at))
+        return cond + pull, uncond + pull
+
+    return pulled
 
 
 def apart(cond: Denoiser, uncond: Denoiser) -> Branches:

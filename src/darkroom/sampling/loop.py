@@ -22,10 +22,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 
-import torch
 from torch import Tensor
 
-from darkroom.sampling.denoiser import Denoiser, Held, Wrapper, stack
+from darkroom.sampling.denoiser import At, Denoiser, Held, Mix, Wrapper, evenly, stack
 from darkroom.sampling.levels import Levels
 from darkroom.sampling.noise import Seeds
 from darkroom.sampling.samplers import Sampler, Step
@@ -41,6 +40,7 @@ class Course:
     seeds: Seeds  # one per image
     clean: Tensor | None = None  # (B or 1, C, H, W) to start from; None starts from nothing
     mask: Tensor | None = None  # (B or 1, 1, H, W) in [0, 1]; 1 repaints, 0 keeps `clean`
+    mix: Mix = evenly  # what grey in the mask means
     noise_scale: float = 1.0  # of the first noise: A1111's noise multiplier for image-to-image
     extra_noise: float = 0.0  # and so much of it on top, at the first noise level
     spread: Wrapper | None = None  # tiles or windows
@@ -67,7 +67,8 @@ def sample(denoise: Denoiser, course: Course, empty: Tensor) -> Iterator[Step]:
     held = None
     if course.mask is not None:
         # Only a preserving start leaves the kept part off its noise level; see `hold`.
-        held = Held(clean, course.mask, first if course.levels.preserving else None)
+        noised = first if course.levels.preserving else None
+        held = Held(clean, course.mask, noised, course.mix)
     denoise = numbered(stack(denoise, spread=course.spread, held=held, check=course.check))
     x = begin(clean, first, course.levels, extra=course.extra_noise)
     step = Step(-1, 0, x, clean, course.levels.sigmas[0].item())
@@ -103,4 +104,4 @@ def finish(x: Tensor, levels: Levels, held: Held | None) -> Tensor:
     """The result: variance-preserving runs end above 0 and are scaled; what is kept is restored."""
     if levels.preserving:
         x = x / math.hypot(1, levels.sigmas[-1].item())
-    return x if held is None else torch.lerp(held.clean, x, held.mask)
+    return x if held is None else held.mix(held.clean, x, held.mask, At(0.0, 1.0))

@@ -6,12 +6,14 @@ from dataclasses import replace
 from torch import Tensor
 
 from darkroom.core.model import Arch
-from darkroom.core.request import MAX_SEED, ResolvedRequest
+from darkroom.core.request import ResolvedRequest
 from darkroom.core.sampler_options import Family, SamplerOptions, ScheduleOptions
 from darkroom.core.sampler_table import find_sampler, find_scheduler
 from darkroom.engine.engine import Engine
 from darkroom.engine.models import Model
-from darkroom.sampling import Course, Guidance, Seeds, Variation, levels, sampler_for
+from darkroom.sampling import Course, Guidance, levels, sampler_for
+from darkroom.tasks.seeds import seeds_of
+from darkroom.tasks.start import NOTHING, Start
 from darkroom.weights.topology import FACTOR
 
 FAMILIES: Mapping[Arch, Family] = {Arch.SD1: "sd1", Arch.SDXL: "sdxl", Arch.SVD: "svd"}
@@ -51,6 +53,7 @@ def course_of(
     request: ResolvedRequest,
     *,
     images: range,
+    start: Start = NOTHING,
     check: Callable[[Tensor], None] | None = None,
 ) -> Course:
     """The run that makes some pictures of `request`; `check` sees every estimate."""
@@ -62,6 +65,8 @@ def course_of(
             find_scheduler(request.scheduler),
             engine.table(model, request),
             steps=request.steps,
+            strength=start.strength,
+            exact=start.exact,
             options=replace(schedule_options(request), family=FAMILIES.get(model.card.arch)),
         ),
         shape=(
@@ -70,21 +75,15 @@ def course_of(
             request.height // FACTOR,
             request.width // FACTOR,
         ),
-        seeds=_seeds(request, images),
+        seeds=seeds_of(request, images),
+        clean=start.clean,
+        mask=start.mask,
+        mix=start.mix,
+        noise_scale=start.noise_scale,
+        extra_noise=start.extra_noise,
+        spread=start.spread,
         check=check,
     )
-
-
-def seed_of(request: ResolvedRequest, image: int) -> int:
-    """The seed of a picture; those of one variation share theirs, as in A1111."""
-    return request.seed if request.variation_strength else _counted(request.seed, image)
-
-
-def variation_seed_of(request: ResolvedRequest, image: int) -> int | None:
-    """The seed of the noise that is mixed into a picture, if one is."""
-    if not request.variation_strength or request.variation_seed is None:
-        return None
-    return _counted(request.variation_seed, image)
 
 
 def guidance_of(request: ResolvedRequest) -> Guidance:
@@ -97,30 +96,5 @@ def guidance_of(request: ResolvedRequest) -> Guidance:
         skip_early=request.skip_early_cfg,
         skip_below=request.ngms,
         paired=sampler.paired,
+        image_scale=1 if request.init is None else request.init.image_cfg_scale,
     )
-
-
-def _seeds(request: ResolvedRequest, images: range) -> Seeds:
-    variation = None
-    if request.variation_strength:
-        seeds = tuple(variation_seed_of(request, image) or 0 for image in images)
-        variation = Variation(seeds=seeds, strength=request.variation_strength)
-    return Seeds(
-        values=tuple(seed_of(request, image) for image in images),
-        source=request.rng,
-        variation=variation,
-        resize_from=_resize_from(request),
-        ensd=request.ensd,
-    )
-
-
-def _resize_from(request: ResolvedRequest) -> tuple[int, int] | None:
-    """Height and width, in latent pixels, of the picture whose noise is used."""
-    width, height = request.seed_resize_width, request.seed_resize_height
-    if width is None and height is None:
-        return None
-    return (height or request.height) // FACTOR, (width or request.width) // FACTOR
-
-
-def _counted(seed: int, image: int) -> int:
-    return (seed + image) % (MAX_SEED + 1)

@@ -45,6 +45,14 @@ class Fitting:
             except OutOfMemory as error:
                 self.shrink(error, self.plan.smaller_decoding())
 
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels (1, 3, 8H, 8W) in [-1, 1] to a latent (1, C, H, W), in tiles if it must be."""
+        while True:
+            try:
+                return self.engine.encode(self.model, pixels, plan=self.plan, say=self.notes.append)
+            except OutOfMemory as error:
+                self.shrink(error, self.plan.smaller_decoding())
+
     def shrink(self, error: OutOfMemory, plan: Plan | None) -> None:
         """Go on with a smaller `plan`; without one the error is final."""
         if plan is None:

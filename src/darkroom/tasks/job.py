@@ -1,11 +1,14 @@
 """What a task is given besides its request: where results go, and whether to stop."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from darkroom.core.errors import Cancelled
+from PIL import Image
+
+from darkroom.core.errors import BadRequest, Cancelled
+from darkroom.core.model import Kind, ModelCard
 from darkroom.engine.shelf import Shelf
 from darkroom.media.files import Place
 from darkroom.media.image import Saving
@@ -46,6 +49,14 @@ class Output:
     saving: Saving
 
 
+def _no_pictures(source: str) -> Path:
+    raise BadRequest(f"the picture {source} is not here")
+
+
+def _not_kept(_picture: Image.Image) -> str:
+    raise BadRequest("there is no place for pictures made on the way")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One run of a request."""
@@ -58,6 +69,10 @@ class Job:
     shelf: Shelf  # embeddings that prompts may name
     wording: Wording = field(default_factory=Wording)  # styles and wildcards
     files: Files = field(default_factory=dict)  # of the networks that its prompts name
+    cards: Mapping[tuple[Kind, str], ModelCard] = field(default_factory=dict)
+    """Every other model that the request names, by kind and name."""
+    pictures: Callable[[str], Path] = _no_pictures  # from "sha256:…" to the file
+    keep: Callable[[Image.Image], str] = _not_kept  # a picture made on the way: its "sha256:…"
     notes: tuple[str, ...] = ()  # on the names in the request, said at the start
     stop: Callable[[], bool] = bool  # whether the user wants to stop; bool() is False
 

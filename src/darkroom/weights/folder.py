@@ -6,6 +6,8 @@ A model has a `model_index.json` and a folder for each component; names become
 "unet/conv_in.weight". A component alone (a VAE, a ControlNet, a LoRA) keeps its names. The JSON
 beside the weights goes to the metadata under its own path ("unet/config.json").
 
+The folder of a tagger has its network as ONNX, which other programs run: that file is one tensor.
+
 A component may be there several times. What diffusers would load is taken: the plain files before
 a variant (`.fp16.`), other variants last; among equals safetensors before pickles. Large components
 are in pieces, which an index lists; a piece outside the folder is refused. Links are followed: a
@@ -20,10 +22,12 @@ from pathlib import Path
 
 from darkroom.core.errors import BadFile, shorten
 from darkroom.weights import foreign
+from darkroom.weights.layouts.signatures import ONNX_TAGGER
 from darkroom.weights.table import Header, TensorInfo
 
 INDEX = "model_index.json"
 CONFIGS = ("config.json", "scheduler_config.json")
+TAGS = "selected_tags.csv"  # beside the network of a tagger
 LARGEST_JSON = 10_000_000  # bytes; the index of a model in many pieces has 0.2 million
 
 # Without weights, or with weights that make no picture.
@@ -54,6 +58,8 @@ class Part:
 def read_folder(path: Path, read_file: ReadFile) -> Header:
     """The header of the model in a folder; `read_file` reads one file of weights."""
     parts = [Part(name, files) for name in _components(path) if (files := _files(path / name))]
+    if not parts and (path / ONNX_TAGGER).is_file() and (path / TAGS).is_file():
+        return _tagger(path)
     if not parts:
         raise foreign.folder(path, sorted(each.name for each in path.glob("*.safetensors")))
     headers = [[read_file(file) for file in part.files] for part in parts]
@@ -74,6 +80,13 @@ def read_folder(path: Path, read_file: ReadFile) -> Header:
         files=tuple(header.path for header in flat),
         ignored=tuple(sorted({name for header in flat for name in header.ignored})),
     )
+
+
+def _tagger(path: Path) -> Header:
+    """A tagger in ONNX form: its file stands for one tensor, which nobody reads."""
+    size = (path / ONNX_TAGGER).stat().st_size
+    tensors = {ONNX_TAGGER: TensorInfo("U8", (size,), 0, size)}
+    return Header(path, tensors, {}, size, form="folder", files=(path / ONNX_TAGGER,))
 
 
 def _add(tensors: dict[str, TensorInfo], header: Header, *, prefix: str, file: int) -> None:

@@ -49,7 +49,8 @@ def is_pickle(head: bytes) -> bool:
     return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5
 
 
-def _is_onnx(head: bytes) -> bool:
+def is_onnx(head: bytes) -> bool:
+    """Whether a file begins as an ONNX model of a common program."""
     return head[:1] == b"\x08" and re.search(rb"onnx|pytorch|tf2onnx", head[:256]) is not None
 
 
@@ -83,7 +84,6 @@ SIGNS = (
         "This version runs .safetensors checkpoints: get the model in that form.",
         starts(b"GGUF", b"lmgg", b"tjgg", b"fmgg"),
     ),
-    Sign("an ONNX model", OTHER_FORM, _is_onnx),
     Sign("a TensorFlow Lite model", OTHER_FORM, lambda head: head[4:8] == b"TFL3"),
     Sign("a numpy array", OTHER_FORM, starts(b"\x93NUMPY")),
     Sign("a program, not a model", DOWNLOAD, starts(b"MZ", b"\x7fELF", b"#!")),

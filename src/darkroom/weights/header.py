@@ -2,8 +2,9 @@
 
     read_header(path) -> Header        or BadFile, which says what the file is instead
 
-A file is safetensors or a pickle, whatever its name; a folder is a model of diffusers (`folder`).
-Pickles are read without running anything in them (`pickled`); safetensors files here.
+A file is safetensors, a pickle or ONNX, whatever its name; a folder is a model of diffusers
+(`folder`). Pickles are read without running anything in them (`pickled`), ONNX by `onnx`;
+safetensors files here.
 
 A safetensors file is: the header's length N (8 bytes, little endian), N bytes of JSON (name ->
 dtype, shape, data_offsets), and the data. Everything the JSON claims is checked against the size of
@@ -23,6 +24,7 @@ from darkroom.core.errors import BadFile, shorten
 from darkroom.weights import foreign
 from darkroom.weights.folder import read_folder
 from darkroom.weights.foreign import damaged as _damage
+from darkroom.weights.onnx import read_onnx
 from darkroom.weights.pickled import read_pickled
 from darkroom.weights.table import BITS, MOST_DIMS, Form, Header, TensorInfo, naturals
 
@@ -50,6 +52,8 @@ def _read_file(path: Path) -> Header:
             return _read_safetensors(path, file, head, size=size)
     if foreign.is_pickle(head):
         return read_pickled(path)
+    if foreign.is_onnx(head):
+        return read_onnx(path)
     raise foreign.not_a_model(path, head, size)
 
 

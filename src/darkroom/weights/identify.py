@@ -14,6 +14,7 @@ from darkroom.weights.header import Header
 from darkroom.weights.hypernetwork_facts import widths_of
 from darkroom.weights.layouts.signatures import RULES, STABLE_DIFFUSION, UNET, Rule
 from darkroom.weights.names import Names
+from darkroom.weights.onnx import FORM, INPUTS, OUTPUTS
 
 VARIANTS = {4: Variant.BASE, 9: Variant.INPAINT, 8: Variant.EDIT}  # by the UNet's input channels
 CONV_IN = (f"{UNET}input_blocks.0.0.weight", "unet/conv_in.weight")
@@ -39,6 +40,8 @@ def identify(header: Header) -> Identity:
 def identity_of(names: Names) -> Identity:
     """The same, from names that are in order already."""
     rule = next((rule for rule in RULES if _fits(rule, names)), None)
+    if rule is None and names.header.form == FORM:
+        return _of_onnx(names.header)
     if rule is None:
         return _unknown(names)
     if rule in STABLE_DIFFUSION:
@@ -50,6 +53,16 @@ def identity_of(names: Names) -> Identity:
         return Identity(rule.kind, rule.arch, rule.label)
     label, arch = look(rule.label, names)
     return Identity(rule.kind, arch, label)
+
+
+def _of_onnx(header: Header) -> Identity:
+    """By what it gives: one channel as large as the picture is a mask."""
+    given = claims.table(header, INPUTS).values()
+    shapes = [shape for shape in claims.table(header, OUTPUTS).values() if isinstance(shape, list)]
+    pictures = [shape for shape in given if isinstance(shape, list) and shape[1:2] == [3]]
+    if len(pictures) == 1 and shapes and len(shapes[0]) == 4 and shapes[0][1:2] == [1]:
+        return Identity(Kind.SEGMENTER, Arch.OTHER, "a background remover (ONNX)")
+    return Identity(Kind.UNKNOWN, Arch.OTHER, "an ONNX model that we do not know")
 
 
 def variant_of(channels: int) -> Variant | None:

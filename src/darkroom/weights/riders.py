@@ -6,10 +6,12 @@ in its refiner. Every look returns the label it was given, more exact, and the f
 
 from collections.abc import Callable, Iterator, Mapping
 
+from darkroom.core.errors import BadFile
 from darkroom.core.model import Arch
 from darkroom.weights import claims
 from darkroom.weights.header import Header
 from darkroom.weights.names import Names
+from darkroom.weights.upscaler_measure import measure_upscaler
 
 Look = tuple[str, Arch]  # label, family
 
@@ -299,6 +301,15 @@ def text_encoder(label: str, names: Names) -> Look:
     return f"{label} ({sorts[width]})" if width in sorts else label, Arch.OTHER
 
 
+def upscaler(label: str, names: Names) -> Look:
+    """How many times larger, where the file tells it."""
+    try:
+        measured = measure_upscaler(names.header)
+    except BadFile:
+        measured = None
+    return (f"{label[:-1]}, {measured.dims.scale}x)" if measured else label), Arch.OTHER
+
+
 LOOKS: Mapping[str, Callable[[str, Names], Look]] = {
     "a LoRA": lora,
     "a hypernetwork": hypernetwork,
@@ -310,4 +321,6 @@ LOOKS: Mapping[str, Callable[[str, Names], Look]] = {
     "a UNet alone": unet,
     "a VAE alone": vae,
     "a text encoder alone": text_encoder,
+    "an upscaler (ESRGAN)": upscaler,
+    "an upscaler (compact ESRGAN)": upscaler,
 }

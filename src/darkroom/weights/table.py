@@ -19,7 +19,7 @@ BITS = {
 MOST_DIMS = 16
 LARGEST = 2**48  # of any size, stride or offset; products of sixteen such numbers are still quick
 
-Form = Literal["safetensors", "pickle", "folder"]
+Form = Literal["safetensors", "pickle", "folder", "onnx"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,3 +89,31 @@ class TextDims:
     def heads(self) -> int:
         """Attention heads, 64 wide each."""
         return max(1, self.width // HEAD_WIDTH)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RrdbDims:
+    """RRDBNet: ESRGAN and Real-ESRGAN."""
+
+    channels: int  # of the picture: 3, or 1 for grey
+    features: int
+    growth: int  # channels that each convolution of a dense block adds
+    blocks: int
+    doublings: int  # of the side, after the blocks
+    shuffle: int = 1  # so many pixels of a side become channels before the first convolution
+    beside: bool = False  # ESRGAN+: a 1x1 convolution beside the second in each dense block
+
+    @property
+    def scale(self) -> int:
+        """How many times larger the picture becomes, along one side."""
+        return int(2**self.doublings) // self.shuffle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactDims:
+    """SRVGGNetCompact: Real-ESRGAN's small upscalers."""
+
+    channels: int  # of the picture: 3, or 1 for grey
+    features: int
+    layers: int  # convolutions between the first and the last
+    scale: int

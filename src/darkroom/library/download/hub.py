@@ -21,6 +21,8 @@ from darkroom.library.download.web import Web
 
 INDEX = "model_index.json"
 SKIPPED = ("safety_checker",)  # a part that pictures are not made with, of 1.2 GB
+ONNX, TAGS = "model.onnx", "selected_tags.csv"  # of a tagger
+WORDS = (TAGS, "vocab.txt", "tokenizer.json")  # what a network's numbers mean
 _NOTES = (".json", ".txt", ".model")  # of the parts of a folder: configurations, vocabularies
 _NETWORK = r"(?:diffusion_pytorch_model|pytorch_model|model)"
 _SHARDS = r"(?:-\d{5}-of-\d{5})?"
@@ -143,9 +145,12 @@ def _pipeline_files(index: Mapping[str, Any], names: Iterable[str], *, full: boo
 
 
 def _network_files(names: list[str], *, full: bool) -> list[str]:
-    """One network with its configuration; nothing where there is no such thing."""
+    """One network with its configuration and words; nothing where there is no such thing."""
+    words = [name for name in WORDS if name in names]
     best = _best(names, full=full)
-    return ["config.json", *best] if best and "config.json" in names else []
+    if best and "config.json" in names:
+        return ["config.json", *words, *best]
+    return [*words, ONNX] if ONNX in names and TAGS in names else []
 
 
 def _best(names: Iterable[str], *, full: bool) -> list[str]:

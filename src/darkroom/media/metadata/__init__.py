@@ -2,6 +2,6 @@
 
 from darkroom.media.metadata.found import Found, FoundModel
 from darkroom.media.metadata.ours import read_recipe
-from darkroom.media.metadata.readers import find
+from darkroom.media.metadata.readers import drawn, find
 
-__all__ = ["Found", "FoundModel", "find", "read_recipe"]
+__all__ = ["Found", "FoundModel", "drawn", "find", "read_recipe"]

@@ -11,6 +11,7 @@ from typing import Any
 
 from darkroom.media.metadata.carried import Carried
 from darkroom.media.metadata.comfyui_graph import Graph, Link, Node, graph_of
+from darkroom.media.metadata.comfyui_hires import enlarging, run
 from darkroom.media.metadata.comfyui_table import (
     CHOICES,
     LOADED,
@@ -48,17 +49,48 @@ def of_graph(graph: Graph) -> Found:
     facts = _facts(graph, first)
     above = ancestors(graph, [first])
     models = list(_models(graph, above))
-    others = [graph[name].kind for name in samplers if name != first]
     started = any("LoadImage" in graph[name].kind for name in _latents(graph, facts))
-    remarks = [f"a further pass ({kind})" for kind in others]
+    settings = _settings(graph, facts, above)
+    positive, negative = _prompts(graph, facts)
+    others = [name for name in samplers if name != first]
+    second = _second_run(graph, first, others, settings=settings)
+    remarks = [] if second else [f"a further pass ({graph[name].kind})" for name in others]
     return Found(
         source="comfyui",
-        prompt=Prompt(graph, "positive").text(facts.get("positive", facts.get("conditioning"))),
-        negative_prompt=Prompt(graph, "negative").text(facts.get("negative")),
-        settings=_settings(graph, facts, above),
+        prompt=positive,
+        negative_prompt=negative,
+        settings=settings | second,
         models=(*models, *_refiners(graph, samplers, models)),
         remarks=(*(["it starts from an image"] if started else []), *remarks),
     )
+
+
+def _prompts(graph: Graph, facts: Mapping[str, Any]) -> tuple[str, str]:
+    positive = facts.get("positive", facts.get("conditioning"))
+    return (
+        Prompt(graph, "positive").text(positive),
+        Prompt(graph, "negative").text(facts.get("negative")),
+    )
+
+
+def _second_run(
+    graph: Graph, first: str, others: list[str], *, settings: Mapping[str, str]
+) -> dict[str, str]:
+    """The settings of a second run: one sampler more, and the way to it is plain."""
+    if len(others) != 1 or "Denoising strength" in settings:
+        return {}
+    found = enlarging(graph, first, others[0])
+    if found is None:
+        return {}
+    facts = _facts(graph, others[0])
+    found |= dict(run(settings, _settings(graph, facts, [])))
+    prompts = zip(
+        ("Hires prompt", "Hires negative prompt"),
+        _prompts(graph, _facts(graph, first)),
+        _prompts(graph, facts),
+        strict=True,
+    )
+    return found | {key: after for key, before, after in prompts if after not in ("", before)}
 
 
 def _is_sampler(node: Node) -> bool:

@@ -1,7 +1,7 @@
 """From found settings to the fields of our request.
 
-Where the request takes not all of them at once, each row of the table is tried by itself, so that
-one value which we do not take costs no other.
+Where the request takes not all of them at once, they are tried one after the other, so that a value
+which we do not take costs no other.
 """
 
 import re
@@ -11,93 +11,141 @@ from typing import Any
 from darkroom.core.errors import BadRequest, UnknownName, shorten
 from darkroom.core.request import ImageRequest
 from darkroom.core.sampler_table import AUTOMATIC, find_sampler, find_scheduler
+from darkroom.media.metadata import detailer
 from darkroom.media.metadata.infotext_table import INFORMATION, ROWS, Row
+from darkroom.media.metadata.request_table import USUAL, Flat, nested
 
-_KNOWN = frozenset(ImageRequest.model_fields)
-_NOTHING = ("", "None", "none", "-1", "Use same choices", "Automatic")  # that ask for nothing
+# That ask for nothing.
+_NOTHING = re.compile(r"|None|none|-1|Automatic|Use same .*", re.DOTALL)
 _STRENGTH = "Denoising strength"
+_HIRES = ("Hires upscale", "Hires resize", "Hires upscaler", "Hires steps")
 _FROM_A_PICTURE = ("Init image hash", "Mask blur", "Mask mode", "Masked content", "Inpaint area")
+_PICTURE = ("init", "mask")  # blocks that a picture must be there for
+_ITS_PICTURE = "it began with a picture that the file does not hold"
 # Other programs' spellings: the prefix is an old ComfyUI's, the suffix InvokeAI's for Karras.
 _OTHER_SPELLING = re.compile(r"(?:sample_)?(.*?)(_k)?", re.DOTALL)
 
-Fields = dict[str, Any]
-
 
 def request_fields(
-    prompt: str, negative_prompt: str, settings: Mapping[str, str]
-) -> tuple[Fields, list[str]]:
-    """What `ImageRequest.parse` takes, and in words what it does not."""
+    prompt: str, negative_prompt: str, settings: Mapping[str, str], *, picture: str | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """What `ImageRequest.parse` takes, and in words what it does not.
+
+    `picture` is the one to begin with, which no text holds: without it what is done to it is left
+    out.
+    """
     left_out: list[str] = []
-    tries: list[tuple[str, Fields]] = [
+    tries: list[tuple[str, Flat]] = [
         ("the prompt", {"prompt": prompt}),
         ("the negative prompt", {"negative_prompt": negative_prompt}),
         # Braces in a stranger's prompt are braces, or were chosen from already.
         ("dynamic prompts", {"dynamic_prompts": False}),
     ]
-    tries = [each for each in tries if _KNOWN.issuperset(each[1])]
+    if picture is not None:
+        tries.append(("the picture", {"init.image": picture}))
     mapped = set(INFORMATION)
-    for row, key, text in _present(settings):
+    for row, key, text in _present(settings, picture):
         mapped.add(key)
+        told = f"{key}: {shorten(text)}"
+        if picture is None and row.fields[0].partition(".")[0] in _PICTURE:
+            left_out.append(f"{told} ({_ITS_PICTURE})")
+            continue
         try:
-            tries.append((f"{key}: {shorten(text)}", _converted(row, text)))
+            tries.append((told, _converted(row, text)))
         except (ValueError, UnknownName):
-            left_out.append(f"{key}: {shorten(text)}")
+            left_out.append(told)
+    detail, unknown = detailer.read(settings)
+    tries += [(f"ADetailer {n}", {"detail": detail[:n]}) for n in range(1, len(detail) + 1)]
     fields, refused = _accepted(tries)
     if _strength_does_nothing(settings):
         mapped.add(_STRENGTH)
-    rest = ((k, v) for k, v in settings.items() if k not in mapped and v not in _NOTHING)
+    known = (key for key in settings if key.startswith(detailer.PREFIX) and key not in unknown)
+    mapped.update(known)
+    rest = ((k, v) for k, v in settings.items() if k not in mapped and not _NOTHING.fullmatch(v))
     return fields, left_out + refused + [f"{key}: {shorten(text)}" for key, text in rest]
+
+
+def _begins(settings: Mapping[str, str]) -> bool:
+    """Whether the text tells that the run began with a picture."""
+    mode = f"{settings.get('Operations')} {settings.get('Mode')}".casefold()
+    named = any(word in mode for word in ("img2img", "inpaint", "outpaint"))
+    return named or not settings.keys().isdisjoint(_FROM_A_PICTURE)
 
 
 def _strength_does_nothing(settings: Mapping[str, str]) -> bool:
     """1 is a picture from noise alone; 0 is its picture again, if it has one to start from."""
-    starts = not settings.keys().isdisjoint(_FROM_A_PICTURE) or "img2img" in str(
-        settings.get("Operations")
-    )
-    return settings.get(_STRENGTH) in (("1", "1.0") if starts else ("0", "0.0", "1", "1.0"))
+    nothing = ("1", "1.0") if _begins(settings) else ("0", "0.0", "1", "1.0")
+    return settings.get(_STRENGTH) in nothing
 
 
-def _accepted(tries: list[tuple[str, Fields]]) -> tuple[Fields, list[str]]:
+def _accepted(tries: list[tuple[str, Flat]]) -> tuple[dict[str, Any], list[str]]:
     """The fields that our request takes, and the words for those that it does not."""
-    fields: Fields = {}
-    for name, value in (pair for _, some in tries for pair in some.items()):
-        fields.setdefault(name, value)  # the scheduler in a sampler's name goes over "Automatic"
+    fields: Flat = {}
+    for _, some in tries:
+        for name, value in some.items():
+            if name == "detail":
+                fields[name] = value
+            else:  # the scheduler in a sampler's name goes over "Automatic"
+                fields.setdefault(name, value)
     if _refusal(fields) is None:
-        return fields, []
-    refusals = [(told, some, _refusal(some)) for told, some in tries]
-    taken = {name for _, some, why in refusals if why is None for name in some}
-    words = [f"{told} ({why})" for told, _, why in refusals if why is not None]
-    return {name: value for name, value in fields.items() if name in taken}, words
+        return nested(fields), []
+    taken: Flat = {}
+    words = []
+    for told, some in tries:
+        if (why := _refusal(taken | some)) is None:
+            taken = {**some, **taken, **({"detail": some["detail"]} if "detail" in some else {})}
+        else:
+            words.append(f"{told} ({why})")
+    return nested(taken), words
 
 
-def _refusal(fields: Fields) -> str | None:
+def _refusal(fields: Flat) -> str | None:
     try:
-        ImageRequest.parse(fields)
+        ImageRequest.parse(nested(fields))
     except BadRequest as error:
         return str(error)
     return None
 
 
-def _present(settings: Mapping[str, str]) -> Iterator[tuple[Row, str, str]]:
+def _present(settings: Mapping[str, str], picture: str | None) -> Iterator[tuple[Row, str, str]]:
     """The rows that `settings` have a value for and the request a field."""
     for row in ROWS:
         key = next((name for name in (row.key, *row.aliases) if name in settings), None)
-        if key is not None and _KNOWN.issuperset(row.fields):
+        if key is None:
+            continue
+        if row.key == _STRENGTH:
+            if (field := _strength_of(settings, picture)) is not None:
+                yield Row(row.key, (field,), row.read), key, settings[key]
+        elif USUAL.keys() >= set(row.fields) and not (
+            "." in row.fields[0] and _NOTHING.fullmatch(settings[key])
+        ):
             yield row, key, settings[key]
 
 
-def _converted(row: Row, text: str) -> Fields:
+def _strength_of(settings: Mapping[str, str], picture: str | None) -> str | None:
+    """What A1111's one strength is about: a picture to begin with, or the second run."""
+    if picture is not None or (_begins(settings) and not _strength_does_nothing(settings)):
+        return "init.strength"
+    return None if settings.keys().isdisjoint(_HIRES) else "hires.strength"
+
+
+def _converted(row: Row, text: str) -> Flat:
     """The fields of one row; ValueError or UnknownName when the text is not of its kind."""
-    if row.fields == ("sampler",):
-        return sampler_fields(text)
-    if row.fields == ("scheduler",):
-        return {"scheduler": find_scheduler(text).name}
+    block, dot, name = row.fields[0].rpartition(".")
+    if name == "sampler":
+        return {f"{block}{dot}{key}": value for key, value in sampler_fields(text).items()}
+    if name == "scheduler":
+        return {row.fields[0]: find_scheduler(text).name}
     parts = text.split("x") if len(row.fields) > 1 else [text]
     values = zip(row.fields, (row.read(part.strip()) for part in parts), strict=True)
-    return {name: value for name, value in values if value != 0 or len(parts) == 1}
+    return {
+        name: value
+        for name, value in values
+        if value is not None and (value != 0 or len(parts) == 1)
+    }
 
 
-def sampler_fields(text: str) -> Fields:
+def sampler_fields(text: str) -> Flat:
     """Sampler, and scheduler where the name holds one; UnknownName when it is none of ours."""
     try:
         sampler, scheduler = find_sampler(text)

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from darkroom.core.recipe import Recipe
@@ -15,6 +15,7 @@ Program = Literal[
     "fooocus", "easydiffusion", "drawthings",
 ]  # fmt: skip
 _HASH = re.compile(r"(?:0x)?([0-9a-fA-F]{6,64})")
+_NAMED_BY = {"refiner": "Refiner", "hires checkpoint": "Hires checkpoint"}  # role -> its setting
 _LIKE_A1111 = ("a1111", "forge", "civitai")  # what an infotext of theirs implies, was so
 _NO_MODEL = frozenset(
     {"", "none", "automatic", "use same checkpoint", "use same choices", "built-in", "null"}
@@ -84,17 +85,33 @@ class Found:
     remarks: tuple[str, ...] = ()  # what a reader had to leave out, in words
     implied: Mapping[str, Any] | None = None  # what A1111 adds to an infotext on reading
     recipe: Recipe | None = None
+    passed_over: frozenset[str] = frozenset()  # fields of the request that are not wanted
+
+    @property
+    def kind(self) -> str:
+        """What kind of request makes it again."""
+        return "image" if self.recipe is None else self.recipe.request.kind
+
+    def without(self, names: Iterable[str]) -> "Found":
+        """The same but for some fields of the request."""
+        return replace(self, passed_over=frozenset(names))
 
     @property
     def checkpoint(self) -> FoundModel | None:
         """The model that made the picture, where the file names it."""
         return next((each for each in self.models if each.role == "checkpoint"), None)
 
-    def fields(self) -> dict[str, Any]:
-        """What `ImageRequest.parse` takes of it: all but the model, which is to be looked up."""
+    def fields(self, picture: str | None = None) -> dict[str, Any]:
+        """What `parse_request` takes of it: all but the model, which is to be looked up.
+
+        `picture` is the one to begin with, where the file does not hold it.
+        """
         if self.recipe is not None:
-            return self.recipe.again().model_dump(exclude={"model"})
-        return request_fields(self.prompt, self.negative_prompt, self._asked())[0]
+            left = {"model"} if self.kind == "image" else set()
+            found = self.recipe.again().model_dump(exclude=left)
+        else:
+            found, _ = self._request(picture)
+        return {name: value for name, value in found.items() if name not in self.passed_over}
 
     @property
     def loose(self) -> list[FoundModel]:
@@ -105,6 +122,7 @@ class Found:
             each
             for each in self.models
             if each.role != "checkpoint"
+            and _NAMED_BY.get(each.role) not in self.settings
             and each.name not in said
             and not re.search(rf"[:/\\]{re.escape(each.name)}[:>]", self.prompt)
             and not (each.role == "embedding" and each.name.casefold() in words)
@@ -113,15 +131,22 @@ class Found:
     @property
     def left_out(self) -> list[str]:
         """What has no counterpart in our request, in words."""
+        return self.not_in_request()
+
+    def not_in_request(self, picture: str | None = None) -> list[str]:
+        """`left_out` where `picture` is the one to begin with."""
         if self.recipe is not None:
             return []
-        _, unmapped = request_fields(self.prompt, self.negative_prompt, self._asked())
+        _, unmapped = self._request(picture)
         rules = [f"{key}: {words}" for key, words in OLD_RULES.items() if self._rules().get(key)]
         loose = [
             f"{each.role} {each.name!r}" + (f" (weight {each.weight:g})" if each.weight else "")
             for each in self.loose
         ]
         return [*unmapped, *rules, *loose, *self.remarks]
+
+    def _request(self, picture: str | None) -> tuple[dict[str, Any], list[str]]:
+        return request_fields(self.prompt, self.negative_prompt, self._asked(), picture=picture)
 
     def _asked(self) -> dict[str, str]:
         """The settings, with those that A1111 leaves unsaid and that change pixels.
@@ -153,7 +178,8 @@ class Found:
             "source": self.source,
         }
         if self.recipe is not None:
-            return shown | self.recipe.model_dump(mode="json", exclude={"models"})
+            told = self.recipe.model_dump(mode="json", exclude={"models", "source"})
+            return shown | told | ({"before": self.recipe.source} if self.recipe.source else {})
         if self.implied is not None:
             shown["implied"] = dict(self.implied)
         return shown | {"request": self.fields(), "left_out": self.left_out}

@@ -19,9 +19,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import BaseModel
+
+from darkroom.core.fields import STORED
+from darkroom.core.places import is_stored
 from darkroom.core.recipe import Recipe
-from darkroom.core.request import ImageRequest
+from darkroom.core.request import ResolvedRequest
+from darkroom.media.metadata import detailer, finished
 from darkroom.media.metadata.infotext_table import EXACT, INFORMATION, MORE_KEYS, ROWS
+from darkroom.media.metadata.request_table import USUAL, is_list
 
 NEGATIVE = "Negative prompt:"
 VERSION = "Darkroom"
@@ -37,7 +43,6 @@ _MAX_ITEMS = 5000  # between commas; the rest is passed over
 _KNOWN = frozenset(
     {name for row in ROWS for name in (row.key, *row.aliases)} | INFORMATION | MORE_KEYS
 )
-_DEFAULTS = {name: field.default for name, field in ImageRequest.model_fields.items()}
 _STEPS = re.compile(r"\s*Steps:\s*\d+\s*(?:,|$)")
 _INLINE = re.compile(
     r"\bSteps:\s?\d+\s?(?:,\s?"
@@ -63,9 +68,20 @@ class Infotext:
 
 
 def write(recipe: Recipe) -> str:
-    """The infotext of `recipe`."""
-    request = recipe.request
-    pairs = dict(_written(request.model_dump() | _of_picture(recipe)))
+    """The infotext of `recipe`; of a finished picture behind what it said before."""
+    if isinstance(recipe.request, ResolvedRequest):
+        return _drawn(recipe, recipe.request)
+    line = line_of(dict(finished.pairs(recipe.request)))
+    if not recipe.source:
+        return f"{line}, Version: {_version(recipe)}"
+    return f"{recipe.source}{', ' if read(recipe.source).settings else chr(10)}{line}"
+
+
+def _drawn(recipe: Recipe, request: ResolvedRequest) -> str:
+    """The infotext of a picture that was made from a prompt."""
+    pairs = dict(_written(_flat(request) | _of_picture(recipe)))
+    version = pairs.pop("Version")
+    pairs |= dict(detailer.write(request.detail)) | {"Version": version}
     text = compose(request.prompt, request.negative_prompt, pairs)
     naive = read(text)
     exact = {
@@ -80,9 +96,36 @@ def write(recipe: Recipe) -> str:
     return f"{text}, {tail}"
 
 
+def _flat(request: ResolvedRequest) -> dict[str, Any]:
+    """The fields by the names of rows, those of its blocks as "hires.scale".
+
+    Left out are those that say nothing beside the others: A1111 does not write them.
+    """
+    values: dict[str, Any] = {}
+    for name, value in request:
+        if isinstance(value, BaseModel):
+            values |= {f"{name}.{key}": each for key, each in value}
+        elif not is_list(name):
+            values[name] = value
+    init, mask, hires = request.init, request.mask, request.hires
+    both = [each.strength for each in (init, hires) if each is not None]
+    if both:  # of a picture and a second run, A1111 has only one at a time
+        values["denoising_strength"] = both[0]
+    if init is None and hires is not None:
+        del values["hires.strength"]
+    if hires is not None and (hires.width or hires.height):
+        del values["hires.scale"]
+    if mask is not None and mask.area == "whole":
+        del values["mask.padding"]
+    if mask is not None and mask.softness != "soft":
+        values = {name: each for name, each in values.items() if not name.startswith("mask.soft")}
+    if init is not None and is_stored(init.image):
+        values["init_hash"] = init.image.removeprefix(STORED)
+    return values
+
+
 def _of_picture(recipe: Recipe) -> dict[str, Any]:
     """What rows of the table are about and the request does not say, or says of all pictures."""
-    version = f"{VERSION} {recipe.versions.get('darkroom', '')}".strip()
     embeddings = (f"{used.name}: {used.sha256[:12]}" for used in recipe.used("embedding"))
     loras = (f"{used.name}: {used.autov3 or used.sha256[:12]}" for used in recipe.used("lora"))
     values: dict[str, Any] = {
@@ -90,8 +133,11 @@ def _of_picture(recipe: Recipe) -> dict[str, Any]:
         "variation_seed": recipe.variation_seed,
         "lora_hashes": ", ".join(loras) or None,
         "embedding_hashes": ", ".join(embeddings) or None,
-        "version": version,
+        "version": _version(recipe),
     }
+    for role in ("refiner", "hires"):
+        for used in recipe.used(role)[:1]:
+            values[f"{role}.model"] = f"{used.name} [{used.sha256[:10]}]"
     for used in recipe.used("checkpoint")[:1]:
         values |= {"model_hash": used.sha256[:10], "model_name": used.name}
     for used in recipe.used("vae")[:1]:
@@ -102,13 +148,21 @@ def _of_picture(recipe: Recipe) -> dict[str, Any]:
     return values
 
 
+def _version(recipe: Recipe) -> str:
+    return f"{VERSION} {recipe.versions.get('darkroom', '')}".strip()
+
+
 def compose(prompt: str, negative_prompt: str, pairs: Mapping[str, str]) -> str:
     """Prompts and pairs in A1111's form."""
-    line = ", ".join(
+    negative = f"\n{NEGATIVE} {negative_prompt}" if negative_prompt else ""
+    return f"{prompt}{negative}\n{line_of(pairs)}".strip()
+
+
+def line_of(pairs: Mapping[str, str]) -> str:
+    """Pairs as they stand in the last line."""
+    return ", ".join(
         key if key == value else f"{key}: {quote(value)}" for key, value in pairs.items()
     )
-    negative = f"\n{NEGATIVE} {negative_prompt}" if negative_prompt else ""
-    return f"{prompt}{negative}\n{line}".strip()
 
 
 def quote(value: str) -> str:
@@ -120,10 +174,10 @@ def quote(value: str) -> str:
 def _written(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Key and text of every row that has something to say."""
     for row in ROWS:
+        if any("." in name and name not in values for name in row.fields):
+            continue  # of a block that is not there
         parts = [values.get(name) for name in row.fields]
-        said = any(
-            part != _DEFAULTS.get(name) for name, part in zip(row.fields, parts, strict=True)
-        )
+        said = any(part != USUAL.get(name) for name, part in zip(row.fields, parts, strict=True))
         if said or (row.always and None not in parts):
             yield row.key, "x".join(map(row.write, parts))
 

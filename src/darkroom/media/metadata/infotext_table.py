@@ -1,12 +1,14 @@
 """A1111's infotext as tables: which key is which field of ours, in the order it writes them.
 
 A new field of the request is a row of ROWS; a row whose field the request does not have is passed
-over. A field that has its default is not written, as A1111 does it, unless its row says `always`.
-Names are facts of A1111 1.10.1, Forge and SD.Next.
+over. "hires.scale" is a field of a block. A field that has its default is not written, as A1111
+does it, unless its row says `always`; those of a block that is not there are never written. Names
+are facts of A1111 1.10.1, Forge and SD.Next.
 """
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,46 @@ def switch(text: str) -> bool:
     if text.lower() not in _BOOLS:
         raise ValueError(text)
     return _BOOLS[text.lower()]
+
+
+def bare_model(text: str) -> str:
+    """A checkpoint's name without the hash behind it and the end of a file's name."""
+    return re.sub(r"\.(safetensors|ckpt)$", "", re.sub(r" \[[0-9a-fA-F]{6,64}\]$", "", text))
+
+
+def some(text: str) -> int | None:
+    """A number of steps, where 0 asks for nothing."""
+    return whole(text) or None
+
+
+def words(table: Mapping[str, Any]) -> Callable[[str], Any]:
+    """How a value is read for which A1111 has words; ValueError for other words."""
+    folded = {key.casefold(): value for key, value in table.items()}
+
+    def read(text: str) -> Any:
+        if text.casefold() not in folded:
+            raise ValueError(text)
+        return folded[text.casefold()]
+
+    return read
+
+
+def worded(table: Mapping[str, Any]) -> Callable[[Any], str]:
+    """How such a value is written: by the first word for it."""
+    return lambda value: next(word for word, each in table.items() if each == value)
+
+
+MASK_MODES = {"Inpaint masked": False, "Inpaint not masked": True}
+AREAS = {"Whole picture": "whole", "Only masked": "masked"}
+RESIZES = {
+    "Crop and resize": "crop",
+    "Just resize": "stretch",
+    "Resize and fill": "fill",
+    "Just resize (latent upscale)": "latent",
+}
+REFINED = {"second pass": "second", "first pass": "first", "both passes": "both"}
+TILINGS = {"False": "none", "True": "both", "x": "x", "y": "y"}
+SOFT = {"False": "hard", "True": "soft"}
 
 
 def plain(value: Any) -> str:
@@ -49,8 +91,9 @@ ROWS: tuple[Row, ...] = (
     Row("Sampler", ("sampler",), always=True, aliases=("KSampler",)),
     Row("Schedule type", ("scheduler",), always=True, aliases=("Schedule",)),
     Row("CFG scale", ("cfg_scale",), float, always=True),
-    Row("Image CFG scale", ("image_cfg_scale",), float),
+    Row("Image CFG scale", ("init.image_cfg_scale",), float),
     Row("Seed", ("seed",), whole, always=True),
+    Row("Face restoration", ("restore.model",)),
     Row("Size", ("width", "height"), whole, always=True),
     Row("Model hash", ("model_hash",)),
     Row("Model", ("model_name",)),
@@ -59,12 +102,43 @@ ROWS: tuple[Row, ...] = (
     Row("Variation seed", ("variation_seed",), whole),
     Row("Variation seed strength", ("variation_strength",), float, aliases=("Variation strength",)),
     Row("Seed resize from", ("seed_resize_width", "seed_resize_height"), whole),
-    Row("Denoising strength", ("denoising_strength",), float),
+    Row("Denoising strength", ("denoising_strength",), float),  # of one of two: see `fields`
     Row("Clip skip", ("clip_skip",), whole, aliases=("CLiP-skip", "CLIP skip")),
     Row("ENSD", ("ensd",), whole),
     # A1111 leaves GPU out; ours is always said, for its default is another.
     Row("RNG", ("rng",), str.lower, str.upper, always=True),
-    Row("Tiling", ("tiling",), switch),
+    Row("Tiling", ("tiling",), words(TILINGS | {"1": "both", "0": "none"}), worded(TILINGS)),
+    Row("Init image hash", ("init_hash",)),
+    Row("Resize mode", ("init.resize",), words(RESIZES), worded(RESIZES)),
+    Row("Color correction", ("init.color_correction",), switch),
+    Row("Noise multiplier", ("init.noise_multiplier",), float),
+    Row("Extra noise", ("init.extra_noise",), float),
+    Row("Mask mode", ("mask.invert",), words(MASK_MODES), worded(MASK_MODES)),
+    Row("Mask blur", ("mask.blur",), float, always=True),
+    Row("Inpaint area", ("mask.area",), words(AREAS), worded(AREAS)),
+    Row("Masked area padding", ("mask.padding",), whole, always=True),
+    Row("Masked content", ("mask.fill",)),
+    Row("Soft inpainting enabled", ("mask.softness",), words(SOFT), worded(SOFT)),
+    Row("Soft inpainting schedule bias", ("mask.soft_power",), float, always=True),
+    Row("Soft inpainting preservation strength", ("mask.soft_scale",), float, always=True),
+    Row("Soft inpainting transition contrast boost", ("mask.soft_detail",), float, always=True),
+    Row("Soft inpainting mask influence", ("mask.soft_influence",), float, always=True),
+    Row("Soft inpainting difference threshold", ("mask.soft_threshold",), float, always=True),
+    Row("Soft inpainting difference contrast", ("mask.soft_contrast",), float, always=True),
+    Row("Hires checkpoint", ("hires.model",), bare_model),
+    Row("Hires sampler", ("hires.sampler",)),
+    Row("Hires prompt", ("hires.prompt",)),
+    Row("Hires negative prompt", ("hires.negative_prompt",)),
+    Row("Hires schedule type", ("hires.scheduler",)),
+    Row("Hires CFG Scale", ("hires.cfg_scale",), float),
+    Row("Hires upscale", ("hires.scale",), float, always=True),
+    Row("Hires resize", ("hires.width", "hires.height"), whole, aliases=("Hires size",)),
+    Row("Hires steps", ("hires.steps",), some),
+    Row("Hires upscaler", ("hires.upscaler",), always=True),
+    Row("Hires strength", ("hires.strength",), float, always=True),
+    Row("Hires refiner", ("refiner.on",), words(REFINED), worded(REFINED)),
+    Row("Refiner", ("refiner.model",), bare_model, always=True),
+    Row("Refiner switch at", ("refiner.switch_at",), float, always=True),
     Row("Lora hashes", ("lora_hashes",)),
     Row("TI hashes", ("embedding_hashes",)),
     Row("Emphasis", ("emphasis",)),
@@ -113,17 +187,14 @@ INFORMATION = frozenset({
 
 # Keys besides ROWS and INFORMATION that a line of parameters may start with.
 MORE_KEYS = frozenset({
-    "Hires upscale", "Hires upscaler", "Hires steps", "Hires resize", "Hires prompt",
-    "Hires negative prompt", "Hires sampler", "Hires schedule type", "Hires checkpoint",
-    "Hires CFG Scale", "Hires Module 1", "Refiner switch at", "Face restoration",
-    "Conditional mask weight", "Mask blur", "Mask mode", "Masked content", "Inpaint area",
-    "Masked area padding", "Token merging ratio", "Token merging ratio hr", "Noise multiplier",
-    "Extra noise", "Noise Schedule", "Pad conds", "First pass size", "Distilled CFG Scale",
+    "Hires Module 1", "Conditional mask weight", "Token merging ratio", "Token merging ratio hr",
+    "Noise Schedule", "Pad conds", "First pass size", "Distilled CFG Scale",
     "Diffusion in Low Bits", "Module 1", "Module 2", "Module 3", "ControlNet 0", "ControlNet 1",
-    "ADetailer model", "ADetailer confidence", "Refiner", "FP8 weight", "KSampler",
-    "Schedule", "Guidance",
+    "ADetailer model", "ADetailer confidence", "FP8 weight", "KSampler", "Schedule", "Guidance",
     "CFG end", "Sampler sigma", "Sampler spacing", "Sharpness", "ADM Guidance", "Performance",
-    "Downcast alphas_cumprod", "Refiner switch by sampling steps", "Image CFG scale", "Network",
+    "Downcast alphas_cumprod", "Refiner switch by sampling steps", "Network",
+    "Postprocess upscale by", "Postprocess upscale to", "Postprocess upscaler",
+    "Postprocess upscaler 2",
 })  # fmt: skip
 
 # Old rules of A1111 that are not followed here: what they did.

@@ -51,6 +51,8 @@ _NAMES = {
     "model.name": "Model",
     "refiner_steps": "Refiner steps",
     "refiner_start": "Refiner switch at",
+    "refiner_model.model_name": "Refiner",
+    "refiner_model.name": "Refiner",
     "generation_mode": "Mode",
     "positive_style_prompt": "Style prompt",
     "seamless_x": "Tiling",
@@ -93,6 +95,9 @@ def read(carried: Carried) -> Found | None:
 
 def _new(document: Document) -> Found:
     settings = _renamed(document, _NAMES)
+    axes = [axis for axis in "xy" if document.get(f"seamless_{axis}") is True]
+    if len(axes) == 1:
+        settings["Tiling"] = axes[0]
     return Found(
         source="invokeai",
         prompt=text_at(document, "positive_prompt"),

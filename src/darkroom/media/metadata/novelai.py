@@ -27,6 +27,8 @@ _NAMES = {
     "dynamic_thresholding": "Dynamic thresholding",
     "uncond_scale": "Undesired content strength",
 }
+# Of requests that begin with a picture; older files have them without meaning anything.
+_PICTURE = {"strength": "Denoising strength", "noise": "Extra noise"}
 _FIXED = {"Clip skip": "2", "ENSD": "31337"}
 _NO_EFFECT = {"CFG rescale": ("0", "0.0"), "Undesired content strength": ("0", "0.0", "1", "1.0")}
 
@@ -61,7 +63,11 @@ _V4 = "v4_prompt.caption.base_caption"
 
 
 def _settings(comment: Document, carried: Carried) -> dict[str, str]:
-    settings = renamed(comment, _NAMES)
+    kind = str(comment.get("request_type")).casefold()
+    begins = "img2img" in kind or "infill" in kind
+    settings = renamed(comment, _NAMES | (_PICTURE if begins else {}))
+    if begins:
+        settings["Mode"] = "img2img"
     if "Size" not in settings and carried.size:
         settings["Size"] = "x".join(map(str, carried.size))
     for key, values in _NO_EFFECT.items():

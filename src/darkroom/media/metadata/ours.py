@@ -38,8 +38,8 @@ def of_recipe(recipe: Recipe) -> Found:
     said = infotext.read(infotext.write(recipe))
     return Found(
         source="darkroom",
-        prompt=recipe.request.prompt,
-        negative_prompt=recipe.request.negative_prompt,
+        prompt=said.prompt,
+        negative_prompt=said.negative_prompt,
         settings=said.settings,
         models=tuple(
             FoundModel.of(used.role, used.name, hash=used.sha256) for used in recipe.models

@@ -43,6 +43,7 @@ READERS: tuple[Reader, ...] = (
     comfyui.read,
 )
 _SIDECARS = (".txt", ".json")
+_INFOTEXT = "parameters"
 _MAY_HIDE = ("png", "webp")
 
 
@@ -65,6 +66,13 @@ def find(path: Path) -> Found | None:
     if found is None and carried.refused is not None:
         raise carried.refused
     return found
+
+
+def drawn(found: Found) -> Found | None:
+    """How the picture was made before it was upscaled or cut out; None when nothing says so."""
+    if found.recipe is None or found.kind == "image":
+        return found
+    return interpret(Carried.of("", {_INFOTEXT: found.recipe.source}))
 
 
 def _beside(path: Path) -> Found | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from darkroom.core.model import Arch, Kind
 
 UNET = "model.diffusion_model."
+ONNX_TAGGER = "model.onnx"  # all of it stands for one tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,33 @@ STABLE_DIFFUSION = (
     Rule(Kind.CHECKPOINT, Arch.SD1, "an SD1 checkpoint", every=(FOLDER_UNET,)),
 )  # fmt: skip
 
+FINDERS = (  # of things in pictures, and what works on those
+    Rule(
+        Kind.DETECTOR, Arch.OTHER, "a detector (YOLO, with masks)",
+        every=("*.dfl.conv.weight", "*.proto.cv1.conv.weight"),
+    ),
+    Rule(Kind.DETECTOR, Arch.OTHER, "a detector (YOLO)", every=("*.dfl.conv.weight",)),
+    Rule(
+        Kind.RESTORER, Arch.OTHER, "a face restorer (GFPGAN)",
+        every=("*toRGB.0.weight", "*stylegan_decoder.style_mlp.*"),
+    ),
+    Rule(
+        Kind.RESTORER, Arch.OTHER, "a face restorer (CodeFormer)",
+        every=("*fuse_convs_dict.*", "*quantize.embedding.weight"),
+    ),
+    *(  # told from other autoencoders with a codebook by the two norms of its attention
+        Rule(
+            Kind.RESTORER, Arch.OTHER, "a face restorer (RestoreFormer)",
+            every=("*quantize.embedding.weight", f"{around}encoder.mid.attn_1.norm1.weight"),
+        )
+        for around in ("", "params.", "params_ema.", "vqvae.")
+    ),
+    Rule(
+        Kind.SEGMENTER, Arch.OTHER, "a background remover (U2Net)",
+        some=("*stage1.rebnconvin.conv_s1.weight",),
+    ),
+)  # fmt: skip
+
 PARTS = (
     Rule(
         Kind.UNET, Arch.OTHER, "a UNet alone",
@@ -226,6 +254,12 @@ PARTS = (
             "encoder.layers.0.weight", "1.conv.0.weight",
         ),
     ),
+    Rule(Kind.CAPTIONER, Arch.OTHER, "a BLIP captioner", some=("text_decoder.bert.*",)),
+    Rule(
+        Kind.CAPTIONER, Arch.OTHER, "a tagger",
+        every=("patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "head.weight"),
+    ),
+    Rule(Kind.CAPTIONER, Arch.OTHER, "a tagger (ONNX)", every=(ONNX_TAGGER,)),
     Rule(
         Kind.TEXT_ENCODER, Arch.OTHER, "a CLIP vision encoder",
         some=("*vision_model.embeddings.*", "visual.transformer.*", "*visual.conv1.weight"),
@@ -270,13 +304,16 @@ PARTS = (
             "*relative_position_index_SA", "*upsample.0.weight",
         ),
     ),
-    Rule(
-        Kind.UPSCALER, Arch.OTHER, "an upscaler (compact ESRGAN)",
-        every=("body.0.weight", "body.1.weight", "body.2.weight"),
+    *(
+        Rule(
+            Kind.UPSCALER, Arch.OTHER, "an upscaler (compact ESRGAN)",
+            every=tuple(f"{around}body.{place}.weight" for place in range(3)),
+        )
+        for around in ("", "params_ema.", "params.")
     ),
 )  # fmt: skip
 
-RULES = (*RIDERS, *OTHERS, *STABLE_DIFFUSION, *PARTS)
+RULES = (*RIDERS, *OTHERS, *STABLE_DIFFUSION, *FINDERS, *PARTS)
 
 # Tensors without use but for their names, which say how the model was trained.
 PREDICTS_V = "v_pred"

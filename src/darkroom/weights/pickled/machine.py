@@ -17,6 +17,7 @@ from darkroom.weights.pickled.fault import Fault, damage
 
 MOST_NAMES = 10_000  # modules and classes
 LONGEST_NAME = 300  # characters
+ATTRIBUTE = frozenset({"builtins.getattr", "__builtin__.getattr"})
 LONGEST_LINE = 4096  # bytes; names, keys and numbers of protocol 0
 
 
@@ -58,6 +59,7 @@ class Machine:
         self.at = start
         self.names: dict[str, None] = {}  # in the order of their appearance
         self.stored: list[Stored] = []
+        self._attributes: set[bool] = set()  # whether getattr was called of a name
         self._data, self._start, self._end = data, start, end
         self.clear()
 
@@ -142,8 +144,20 @@ class Machine:
         self.names[full] = None
         self.push(Name(full))
 
+    @property
+    def names_alone(self) -> bool:
+        """Whether getattr was called, and of names alone, as Python writes Class.method."""
+        return self._attributes == {True}
+
     def make(self, maker: object, args: object) -> None:
         name = maker.name if isinstance(maker, Name) else ""
+        if name in ATTRIBUTE:
+            match args:
+                case (Name(name=owner), str(attribute)):  # a name within a name: judged as one
+                    self._attributes.add(True)
+                    self.name(owner, attribute)
+                    return
+            self._attributes.add(False)
         self.push(Made(name, args if isinstance(args, tuple) else ()))
 
     def store(self) -> None:

@@ -13,7 +13,7 @@ from darkroom.weights.pickled.archive import Member, read_members
 from darkroom.weights.pickled.contents import contents_of
 from darkroom.weights.pickled.fault import Fault, damage
 from darkroom.weights.pickled.instructions import run
-from darkroom.weights.pickled.machine import Machine
+from darkroom.weights.pickled.machine import ATTRIBUTE, Machine
 from darkroom.weights.pickled.names import judge
 from darkroom.weights.pickled.tensors import Span
 from darkroom.weights.table import Header
@@ -53,7 +53,8 @@ def _value(machine: Machine) -> object:
     try:
         return run(machine)
     finally:
-        if code := [name for name in machine.names if judge(name) == "code"]:
+        plain = ATTRIBUTE if machine.names_alone else frozenset()
+        if code := [n for n in machine.names if judge(n) == "code" and n not in plain]:
             what = f"holds code ({foreign.listed(code)}); it was not run"
             raise Fault(what, hint=foreign.OTHER_FORM)
 

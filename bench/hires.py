@@ -1,0 +1,173 @@
+"""What a second run adds to the starter's pictures, and how well its pictures tile.
+
+python bench/hires.py                                     ten minutes on one core
+python bench/hires.py --pictures 4 --upscalers auto --strengths 0.2 0.3
+python bench/hires.py --json found.json --keep folder
+
+detail   energy above a quarter of the sampling frequency, of the brightness, by that of the
+         first run's picture enlarged by Lanczos: the median of the pictures. 1 is nothing new;
+         a network enlarges with less of it than Lanczos, whose edges ring
+object   how often the captioner still sees the object that the prompt names
+seam     of pictures that are to tile: the mean difference of the pixels that meet where one
+         picture ends and the next begins, by that of neighbours elsewhere
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+
+from darkroom.core.errors import DarkroomWarning
+from darkroom.core.request import ImageRequest
+from darkroom.engine.caption.starter import Starter
+from darkroom.studio import Studio
+
+SIDE = 128  # px, of the starter's pictures
+SCALE = 2
+FACTOR = 8  # pixels for a latent pixel
+THINGS = ("apple", "cat", "car", "house", "frog", "crown", "fish", "rocket")
+GROUNDS = ("white", "blue", "gradient green", "pink")
+TILED = "a blue star on a red background"
+MOST_SEAM, LEAST_DETAIL = 1.1, 1.0
+Row = dict[str, Any]
+
+
+class Bench:
+    """The starter, and what is measured with it."""
+
+    def __init__(self, scratch: Path, asked: argparse.Namespace) -> None:
+        self._studio = Studio(data_dir=scratch, threads=asked.threads)
+        self._judge, self._pictures, self._keep = Starter.shipped(), asked.pictures, asked.keep
+        if self._keep is not None:
+            self._keep.mkdir(parents=True, exist_ok=True)
+
+    def hires(self, upscalers: Sequence[str], strengths: Sequence[float]) -> Iterator[Row]:
+        """One row for each upscaler and strength."""
+        first = [self._made(f"plain {k}", k, prompt=prompt) for k, _, prompt in self._asked()]
+        size = SCALE * SIDE, SCALE * SIDE
+        plain = [detail(each.resize(size, Image.Resampling.LANCZOS)) for each in first]
+        for upscaler in upscalers:
+            for strength in strengths:
+                block = {"scale": SCALE, "upscaler": upscaler, "strength": strength}
+                found, right = [], []
+                for k, thing, prompt in self._asked():
+                    name = f"{upscaler} {strength} {k}"
+                    made = self._made(name, k, prompt=prompt, hires=block)
+                    found.append(detail(made) / plain[k])
+                    right.append(self._seen(made) == thing)
+                yield {
+                    "upscaler": upscaler,
+                    "strength": strength,
+                    "detail": float(np.median(found)),
+                    "object": float(np.mean(right)),
+                }
+
+    def seams(self) -> Iterator[Row]:
+        """One row for each way of tiling, with both seams."""
+        for tiling in ("none", "x", "y", "both"):
+            made = [
+                self._made(f"tiling {tiling} {k}", k, prompt=TILED, tiling=tiling)
+                for k in range(self._pictures)
+            ]
+            yield {"tiling": tiling} | {
+                f"seam in {name}{told}": seam(made, axis, every=every)
+                for axis, name in ((1, "x"), (0, "y"))
+                for told, every in (("", FACTOR), (", of all", 1))
+            }
+
+    def _asked(self) -> Iterator[tuple[int, str, str]]:
+        """Number, object and prompt of each picture."""
+        for k in range(self._pictures):
+            thing, ground = THINGS[k % len(THINGS)], GROUNDS[k % len(GROUNDS)]
+            yield k, thing, f"a {thing} on a {ground} background"
+
+    def _made(self, name: str, seed: int, **fields: Any) -> Image.Image:
+        request = ImageRequest.parse({"seed": seed, "width": SIDE, "height": SIDE, **fields})
+        (picture,) = self._studio.run(request)
+        if self._keep is not None:
+            picture.image.save(self._keep / f"{name}.png")
+        return picture.image
+
+    def _seen(self, picture: Image.Image) -> str:
+        (heads,) = self._judge.scores([picture])
+        return heads["object"][0][0]
+
+
+def detail(picture: Image.Image) -> float:
+    """Energy above a quarter of the sampling frequency, of the brightness, for each pixel."""
+    light = np.asarray(picture.convert("L"), np.float64) / 255
+    power = np.abs(np.fft.fft2(light)) ** 2 / light.size**2
+    down, across = (np.fft.fftfreq(side) for side in light.shape)
+    return float(power[np.hypot(across, down[:, None]) > 0.25].sum())
+
+
+def seam(pictures: Sequence[Image.Image], axis: int, *, every: int) -> float:
+    """The mean difference across the edges that meet along `axis`, by that at every so many lines.
+
+    Of all pictures together, for one alone may have something there or not.
+    """
+    edge, rest = 0.0, 0.0
+    for picture in pictures:
+        pixels = np.asarray(picture.convert("RGB"), np.float64)
+        steps = np.abs(pixels - np.roll(pixels, 1, axis)).mean(axis=(1 - axis, 2))
+        edge += steps[0]  # the first one is across the edge
+        rest += steps[every::every].mean()
+    return float(edge / rest)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Rows of the same columns, as Markdown."""
+    heads = list(rows[0])
+    lines = [heads, ["---"] * len(heads)]
+    lines += [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in r.values()] for r in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def missed(found: dict[str, list[Row]]) -> list[Row]:
+    """The rows that do not reach what is asked: more detail than Lanczos, and no seam."""
+    axes = {"none": (), "x": ("x",), "y": ("y",), "both": ("x", "y")}
+    return [row for row in found["hires"] if row["detail"] < LEAST_DETAIL] + [
+        row
+        for row in found["seams"]
+        if any(row[f"seam in {axis}"] > MOST_SEAM for axis in axes[row["tiling"]])
+    ]
+
+
+def main() -> int:
+    """Print what was found; 1 where something is missed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--pictures", type=int, default=8)
+    parser.add_argument("--upscalers", nargs="*", default=["Latent", "Lanczos", "auto"])
+    parser.add_argument("--strengths", nargs="*", type=float, default=[0.2, 0.3, 0.5, 0.7])
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the numbers there too")
+    parser.add_argument("--keep", type=Path, help="folder for the pictures")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore", DarkroomWarning)
+    with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
+        bench = Bench(Path(scratch), asked)
+        found = {
+            "seams": list(bench.seams()),
+            "hires": list(bench.hires(asked.upscalers, asked.strengths)),
+        }
+    for rows in found.values():
+        if rows:
+            print(table(rows), end="\n\n")
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(found, indent=1))
+    return 1 if missed(found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Networks that mend faces: GFPGAN, CodeFormer and RestoreFormer, built by spandrel.
+
+    mended = load_restorer(card, device)(face, fidelity=0.5)        512 x 512 px, RGB
+
+X. Wang et al., GFPGAN, CVPR 2021; S. Zhou et al., CodeFormer, NeurIPS 2022; Z. Wang et al.,
+RestoreFormer, CVPR 2022. spandrel is an extra; it is given tensors that our own reader took out of
+the file, never the file.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from darkroom.core.errors import BadFile, BadRequest
+from darkroom.core.model import ModelCard
+from darkroom.engine.device import Device
+from darkroom.weights.header import Header, read_header
+from darkroom.weights.reader import open_tensors
+
+SIDE = 512  # px of a face, as the networks want it
+INSTALL = 'pip install "darkroom-studio[faces]"'
+CODEFORMER = "CodeFormer"  # the one that takes a fidelity
+AROUND = ("params_ema.", "params.", "vqvae.", "state_dict.")  # of names; the first is the better
+
+
+class Restorer:
+    """One network on one device."""
+
+    def __init__(self, network: Any, device: Device, *, faithful: bool, size: int) -> None:
+        """`network` maps (1, 3, 512, 512) in [-1, 1] to a tuple, the mended face first."""
+        self._network, self._device, self.faithful = network, device, faithful
+        self.bytes = size  # memory that the weights take
+
+    @torch.inference_mode()
+    def __call__(self, face: Image.Image, *, fidelity: float) -> Image.Image:
+        """The mended `face`; `fidelity` counts where the network takes one (`faithful`)."""
+        pixels = torch.from_numpy(np.array(face.convert("RGB"), np.float32)).permute(2, 0, 1)
+        x = (pixels / 127.5 - 1).unsqueeze(0).to(self._device.torch)
+        more = {"weight": fidelity} if self.faithful else {}
+        with self._device.guard():
+            made: Tensor = self._network(x, **more)[0]
+            unit = (made[0].float().clamp(-1, 1) + 1) * 127.5
+            rgb = unit.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+        return Image.fromarray(rgb)
+
+
+def load_restorer(card: ModelCard, device: Device) -> Restorer:
+    """The network in the file of `card`.
+
+    BadRequest with the command to install what is missing, BadFile where spandrel cannot build it.
+    """
+    spandrel = _spandrel(card.name)
+    tensors = _tensors(read_header(Path(card.path)))
+    try:
+        found = spandrel.ModelLoader(device=device.torch).load_from_state_dict(tensors)
+    except spandrel.UnsupportedModelError as error:
+        raise BadFile(f"{card.name} is no model for faces that spandrel knows") from error
+    if found.purpose != "FaceSR":
+        raise BadFile(f"{card.name} is a {found.architecture.name}, which mends no faces")
+    faithful = found.architecture.name == CODEFORMER
+    network = found.model.eval().float().to(device.torch)
+    return Restorer(network, device, faithful=faithful, size=card.bytes)
+
+
+def _spandrel(name: str) -> Any:
+    """spandrel, with what is in its second package where that is installed."""
+    try:
+        spandrel = import_module("spandrel")
+    except (ImportError, RuntimeError) as error:  # torchvision beside another torch is the latter
+        raise BadRequest(
+            f"{name} mends faces with spandrel, which cannot be imported here ({error})",
+            hint=f"Install it: {INSTALL}",
+        ) from error
+    try:
+        extra = import_module("spandrel_extra_arches")
+    except ImportError:
+        return spandrel
+    extra.install(ignore_duplicates=True)
+    return spandrel
+
+
+def _tensors(header: Header) -> dict[str, Tensor]:
+    """The tensors under the names that they have in the network."""
+    prefix = next((p for p in AROUND if any(n.startswith(p) for n in header.tensors)), "")
+    with open_tensors(header) as file:
+        return {
+            name.removeprefix(prefix): file.tensor(name).clone()
+            for name in header.tensors
+            if name.startswith(prefix)
+        }

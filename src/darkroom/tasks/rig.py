@@ -1,0 +1,60 @@
+"""One checkpoint, ready to run for one job."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from darkroom.core.request import ResolvedRequest
+from darkroom.engine.engine import Engine
+from darkroom.engine.models import Model
+from darkroom.tasks.fitting import Fitting
+from darkroom.tasks.networks import Networks
+
+
+class Rig:
+    """An engine, a model on it, what its prompts put on it, and how much of it fits at a time.
+
+    `fitting` is that of the latest run. `record` is the plan of a recipe that is made again.
+    """
+
+    fitting: Fitting
+
+    def __init__(
+        self,
+        engine: Engine,
+        model: Model,
+        networks: Networks,
+        *,
+        notes: list[str] | None = None,
+        record: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
+        self.engine, self.model, self.networks = engine, model, networks
+        self._notes, self._record = [] if notes is None else notes, record
+        self._fittings: dict[tuple[int, int, str], Fitting] = {}
+
+    def fit(self, request: ResolvedRequest) -> Fitting:
+        """The plan for a run of this size; it stays as small as memory once made it."""
+        size = request.width, request.height, request.tiling
+        if size not in self._fittings:
+            plan = self.engine.plan(self.model, request).as_recorded(self._record)
+            self._fittings[size] = Fitting(self.engine, self.model, plan, self._notes)
+        self.fitting = self._fittings[size]
+        return self.fitting
+
+    def decode(self, latent: Tensor) -> Image.Image:
+        """A latent (C, H, W) to a picture of 8W x 8H."""
+        return Image.fromarray(self.fitting.decode(latent).numpy())
+
+    def encode(self, picture: Image.Image) -> Tensor:
+        """A picture, its sides multiples of 8, to a latent (1, C, H, W): the mean."""
+        return self.fitting.encode(to_unit(picture).to(self.engine.device.torch))
+
+
+def to_unit(picture: Image.Image) -> Tensor:
+    """Pixels (1, 3, H, W) in [-1, 1]."""
+    pixels = torch.from_numpy(np.array(picture.convert("RGB"), dtype=np.float32))
+    return (pixels / 127.5 - 1).permute(2, 0, 1).unsqueeze(0)
