@@ -1,6 +1,7 @@
 """The verbs that begin with a picture, and those for finished ones, on a tiny model."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_a_finished_picture_gets_its_second_run(call):
 
 def test_a_picture_that_says_nothing_needs_a_prompt(call, photo):
     result = call("hires", photo)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "--prompt" in result.stderr
     words = ("--prompt", "x", *TINY, "--hires-scale", 1, "--hires-strength", 0.3)
     assert pixels(made(call("hires", photo, *words))).shape == (64, 72, 3)
@@ -118,7 +119,7 @@ def test_a_request_is_run_from_a_file_and_from_standard_input(call, tmp_path, ph
         ("[1]", "a request is an object with fields"),
         ('{"kind": "imgae"}', "unknown kind of request 'imgae'"),
         ('{"hires": {"scal": 2}}', "hires.scal: there is no such field"),
-        ('{"init": {"image": "none.png"}}', "none.png does not exist"),
+        ('{"init": {"image": "none.png"}}', "there is no file none.png"),
         ('{"mask": {}}', "mask needs a picture"),
         ('{"kind": "upscale"}', "image: is missing"),
     ],
@@ -134,24 +135,33 @@ def test_a_request_that_cannot_be_is_refused_in_one_line(call, tmp_path, text, s
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["img2img", "none.png", "x"], "none.png does not exist"),
-        (["inpaint", "PHOTO", "x", "--mask", "none.png"], "none.png does not exist"),
-        (["outpaint", "PHOTO", "x"], "say where: left, right, up or down"),
-        (["outpaint", "PHOTO", "x", "--left", "-8"], "outpaint.left"),
-        (["img2img", "PHOTO", "x", "--strength", "2"], "init.strength"),
+        (["img2img", "none.png", "x"], "there is no file none.png"),
+        (["inpaint", "PHOTO", "x", "--mask", "none.png"], "there is no file none.png"),
+        (["outpaint", "PHOTO", "x"], "--left 64"),
+        (["outpaint", "PHOTO", "x", "--left", "-8"], "--left must be at least 0"),
+        (
+            ["img2img", "PHOTO", "x", "--strength", "60"],
+            "--strength must be at most 1 (you gave 60); write 0.6",
+        ),
         (["img2img", "PHOTO", "x", "--strengt", "1"], "did you mean --strength"),
+        (["img2img", "PHOTO", "x", "--denoising-strength", "1"], "did you mean --strength?"),
+        (
+            ["grid", "x", "--x", "steps=1,2", "--hires-scale", "9"],
+            "--hires-scale must be at most 8",
+        ),
+        (["txt2img", "x", "--detail", "faces"], "Did you mean 'face'? Without a file there are"),
         (["txt2img", "x", "--hires-upscaler", "4x-Ultra"], "unknown upscaler '4x-Ultra'"),
         (["txt2img", "x", "--refiner", "none"], "unknown model 'none'"),
-        (["txt2img", "x", "--refiner-on", "both"], "refiner.model: is missing"),
+        (["txt2img", "x", "--refiner-on", "both"], "--refiner is missing"),
         (["txt2img", "x", "--no-hires", "--hires-scale", "2"], "contradict"),
         (["txt2img", "x", "--detail", "face,strengthy=1"], "'strengthy'"),
         (["txt2img", "x", "--region", "a cat"], "--region 'a cat' cannot be read"),
-        (["txt2img", "x", "--region", "0,0,2,1: a cat"], "regions.0.box.2"),
+        (["txt2img", "x", "--region", "0,0,2,1: a cat"], "--region (width) must be at most 1"),
         (["upscale", "PHOTO", "--upscaler", "none.pth"], "none"),
         (["upscale", "PHOTO", "--scale", "0"], "scale"),
-        (["upscale", "none.png"], "none.png does not exist"),
-        (["cutout", "PHOTO", "--model", "rmbg"], "unknown background 'rmbg'"),
-        (["detail", "none.png"], "none.png does not exist"),
+        (["upscale", "none.png"], "there is no file none.png"),
+        (["cutout", "PHOTO", "--model", "rmbg"], "unknown model for cut-outs 'rmbg'"),
+        (["detail", "none.png"], "there is no file none.png"),
     ],
 )
 def test_what_cannot_be_is_refused_before_torch_is_loaded(call, photo, monkeypatch, words, said):
@@ -193,7 +203,38 @@ def test_info_shows_the_fields_of_blocks(call, photo):
     path = made(call("img2img", photo, "an apple", *TINY, "--strength", 0.5))
     lines = call("info", path).stdout.splitlines()
     assert "init strength    0.5" in lines
-    assert any(line.startswith("init image       sha256:") for line in lines)
+    assert any(re.fullmatch("init image       [0-9a-f]{10}", line) for line in lines)
+
+
+def test_info_says_what_was_done_to_a_finished_picture(call, photo):
+    larger = made(call("upscale", photo, "--upscaler", "Lanczos", "--scale", 2))
+    lines = call("info", larger).stdout.splitlines()
+    assert lines[0] == "upscaled         2x with Lanczos"
+    assert not any(line.startswith("seed") for line in lines)
+
+
+def test_a_text_that_is_called_a_picture_is_refused_early(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("darkroom.cli.running.work", None)  # whoever gets there fails otherwise
+    (tmp_path / "words.png").write_text("an apple\nSteps: 3, Seed: 4, Sampler: Euler")
+    told = "words.png is a text, not a picture"
+    assert told in call("img2img", tmp_path / "words.png", "x").stderr
+    assert told in call("info", tmp_path / "words.png").stderr
+
+
+def test_a_mask_without_white_is_refused_early(call, photo, tmp_path, monkeypatch):
+    monkeypatch.setattr("darkroom.cli.running.work", None)
+    Image.new("L", (8, 8)).save(tmp_path / "black.png")
+    result = call("inpaint", photo, "x", "--mask", tmp_path / "black.png")
+    assert result.exit_code == 2
+    assert "--mask-invert" in result.stderr
+    assert "nothing of the picture is transparent" in call("inpaint", photo, "x").stderr
+
+
+def test_what_needs_no_file_is_listed_too(call):
+    assert (
+        "face                      comes with Darkroom"
+        in call("models", "list", "--kind", "detector").stdout
+    )
 
 
 def test_a_part_that_was_sampled_and_never_saved_is_recovered(call, photo, mask, monkeypatch):

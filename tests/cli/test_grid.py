@@ -3,6 +3,7 @@ import json
 import pytest
 from PIL import Image
 
+from darkroom.core.errors import OutputError
 from darkroom.media.metadata import read_recipe
 
 TINY = ("--model", "tiny", "--steps", "1", "--threads", "1", "--preview-seconds", "0")
@@ -45,7 +46,8 @@ def test_a_grid_from_the_command_line(call, tmp_path):
         (("--x", "stepz=1"), "unknown axis 'stepz'"),
         (("--x", "model=nothing here"), "nothing here"),
         (("--matrix",), "nothing to choose"),
-        (("--fresh",), "--fresh needs a folder"),
+        ((), "nothing changes in this grid"),
+        (("--x", "steps=1,2", "--fresh"), "--fresh needs a folder"),
         (("--x", "init.strength=0.5"), "init.image"),
         (("--x", "seed=1-200", "--y", "steps=1-100"), "would make 20,000 pictures"),
     ],
@@ -101,6 +103,72 @@ def test_a_batch_says_what_is_wrong_before_it_begins(call, tmp_path, photos):
     result = call("batch", "txt2img", photos, *TINY)
     assert "does nothing with the pictures" in result.output
     assert call("batch", "nothing").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"kind": "grid", "base": {"prompt": "a", "model": "none"}}, "unknown model 'none'"),
+        ({"kind": "grid", "base": {}, "x": {"field": "sampler", "values": "a?"}}, "'a?'"),
+        (
+            {"kind": "grid", "base": {}, "x": {"field": "hires.upscaler", "values": "Latent,4x"}},
+            "unknown upscaler '4x'",
+        ),
+        ({"base": {"kind": "upscale", "image": "each", "upscaler": "4x"}}, "unknown upscaler '4x'"),
+        ({"base": {"kind": "upscale", "image": "each"}, "inputs": ["none"]}, "no file none"),
+    ],
+)
+def test_a_series_that_cannot_be_is_refused_before_torch_is_loaded(
+    call, photos, tmp_path, monkeypatch, asked, said
+):
+    monkeypatch.setattr("darkroom.cli.running.work", None)  # whoever gets there fails otherwise
+    usual = {} if "kind" in asked else {"kind": "batch", "inputs": [str(photos)]}
+    (tmp_path / "asked.json").write_text(json.dumps(usual | asked))
+    result = call("run", tmp_path / "asked.json")
+    assert result.exit_code == 2, result.stderr
+    assert said in result.stderr
+
+
+def test_every_verb_that_works_off_many_can_begin_anew(call, photos, tmp_path):
+    flags = ("--upscaler", "Lanczos", "--threads", "1", "-o", tmp_path / "large")
+    assert call("upscale", photos, "--scale", "2", *flags).exit_code == 0
+    other = call("upscale", photos, "--scale", "3", *flags)
+    assert other.exit_code == 2
+    assert "--fresh" in other.stderr
+    assert call("upscale", photos, "--scale", "3", *flags, "--fresh").exit_code == 0
+    assert len(list((tmp_path / "large").glob("2_tree*.png"))) == 2
+    alone = call("upscale", photos / "2_tree.jpg", "--upscaler", "Lanczos", "--fresh")
+    assert "--fresh has no effect" in alone.stderr
+
+
+def test_a_cell_that_was_sampled_and_never_saved_is_made_once(call, tmp_path, monkeypatch):
+    command = ("grid", "a cat", "--x", "cfg_scale=1,3", *TINY, "-o", tmp_path / "grid")
+    other = ("txt2img", "a dog", *TINY)
+    with monkeypatch.context() as patch:
+        patch.setattr("darkroom.tasks.image.save", full)
+        for words in (command, other):
+            assert call(*words).exit_code == 1
+    latents = tmp_path / "data" / "unfinished"
+    assert len(list(latents.glob("*/*.safetensors"))) == 3
+    assert call(*command).exit_code == 0
+    assert len(list(latents.glob("*/*.safetensors"))) == len(list(latents.iterdir())) == 1
+    assert len(answer(call("recover", "--json"))["images"]) == 1
+
+
+def full(*_given, **_named):
+    raise OutputError("the disk is full")
+
+
+def test_many_finished_pictures_get_their_second_run(call, photos, tmp_path):
+    command = (
+        "batch", "hires", photos, "--prompt", "a cup", "--hires-scale", "1.5",
+        "--hires-upscaler", "Lanczos", *TINY, "-o", tmp_path / "large",
+    )  # fmt: skip
+    result = call(*command)
+    assert result.exit_code == 0, result.output
+    with Image.open(tmp_path / "large" / "2_tree.png") as image:
+        assert image.size == (96, 96)
+    assert read_recipe(tmp_path / "large" / "2_tree.png").request.prompt == "a cup"
 
 
 def test_pictures_are_made_larger_and_described(call, photos, tmp_path):

@@ -46,7 +46,8 @@ def test_a_text_from_standard_input():
     assert (settings["Size"], settings["Size-1"], settings["Size-2"]) == ("512x768", "512", "768")
     assert found["models"] == [{"role": "checkpoint", "name": "v1-5", "hash": "6ce0161689"}]
     assert found["request"]["scheduler"] == "Karras"
-    assert found["request"]["hires"] == {"scale": 2}
+    hires = {"scale": 2, "strength": 0.7, "upscaler": "Latent"}  # what A1111 does unless told
+    assert found["request"]["hires"] == hires
     assert found["left_out"] == [
         "Downcast alphas_cumprod: the table of noise levels was rounded to half precision",
     ]

@@ -42,6 +42,17 @@ def test_a_field_of_a_block_has_its_own_flag_or_one_with_the_block_in_front(flag
     assert SLOTS[flag].path == path
 
 
+def test_help_shows_what_is_used_most_first(call):
+    lines = call("txt2img", "--help").stdout.splitlines()
+    headings = [line for line in lines if line[:1].isalpha()]
+    assert headings[1:4] == ["Options:", "Size:", "Sampling:"]
+    assert headings[-4:] == ["Guidance:", "Picture files:", "Machine:", "Folders:"]
+    assert headings.index("Hires:") < headings.index("Noise:")
+    flags = [line.split()[0] for line in lines if line.startswith("  --")]
+    assert flags.index("--hires-scale") < flags.index("--hires-steps")
+    assert flags.index("--seed") < flags.index("--device")
+
+
 def test_only_what_can_be_made_of_nothing_has_a_switch():
     assert {name for name, slot in SLOTS.items() if slot.switch} == {"hires", "loopback"}
     assert {slot.name for slot in slots(UpscaleRequest) if slot.switch} == {"paint"}

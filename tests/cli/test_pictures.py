@@ -78,7 +78,7 @@ def test_compare_makes_a_page(call, pictures, tmp_path):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(("-o", "page.png"), "ends in .html"), ((), "1 pictures cannot be compared")],
+    [(("-o", "page.png"), "ends in .html"), ((), "1 picture cannot be compared")],
 )
 def test_compare_refuses_in_words(call, pictures, words, said):
     done = call("compare", pictures / "a.png", *words)

@@ -53,7 +53,7 @@ def test_what_the_model_recommends_is_said(monkeypatch):
     values = {"steps": 4, "cfg_scale": 1.0, "sampler": "LCM"}
     told = {"images": 1, "steps": 4, "model": "tiny", "recommended": values}
     follow([Event("started", told)], Reply())
-    assert err.getvalue() == "steps 4, cfg_scale 1, sampler LCM: as the model recommends\n"
+    assert err.getvalue() == "steps 4, cfg scale 1, sampler LCM, as the model recommends\n"
 
 
 def test_a_pipe_gets_the_path_while_a_bar_is_shown(monkeypatch):

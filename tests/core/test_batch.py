@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from darkroom.core.batch import Item, Located, column, joined, request_of, seeded
@@ -14,7 +16,9 @@ def batch(base, **fields):
 
 def request(asked, item=None, *, image=None, mask=None, said=None, drawn=9):
     item = item or Item(name="cat", told="cat.png")
-    return request_of(asked, item, image=image, mask=mask, said=said or {}, drawn=drawn)
+    paths = {"image": image and Path(image), "mask": mask and Path(mask)}
+    paths = {name: path for name, path in paths.items() if path}
+    return request_of(asked, item, paths, said=said or {}, drawn=drawn)
 
 
 def test_a_line_without_dashes_is_a_prompt():
@@ -126,6 +130,4 @@ def test_no_seed_is_left_open():
 
 
 def test_located():
-    from pathlib import Path
-
     assert str(Located(Path("a.zip"), "b.png")) == "a.zip: b.png"

@@ -194,7 +194,7 @@ def test_too_many_pictures_are_refused_before_they_are_made_up():
         (("kind", "grid"), "unknown axis"),
         (("hires", "1"), "more than one setting"),
         (("regions.0.box", "1"), "its values are lists"),
-        (("steps", "700"), "steps: 700: steps: must be less"),
+        (("steps", "700"), "steps: must be at most 500"),
         (("steps", " , "), "has no values"),
         (("sgm_noise", "maybe"), "neither true nor false"),
         (("tiling", "bth"), "unknown value of tiling"),

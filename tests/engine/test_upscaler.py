@@ -181,6 +181,22 @@ def test_every_mode_and_size_keeps_its_kind(shipped):
     assert shipped(clear).convert("RGB").tobytes() == shipped(colour).tobytes()
 
 
+def test_what_nobody_sees_does_not_show_at_the_edge(shipped):
+    """Transparent black around a colour is no black rim."""
+    clear = Image.new("RGBA", (60, 40), (0, 0, 0, 0))
+    clear.paste((230, 200, 40, 255), (20, 10, 40, 30))
+    made = np.asarray(shipped(clear))
+    seen = made[made[..., 3] > 16]
+    assert seen[:, 0].min() > 215 and seen[:, 1].min() > 185
+
+
+def test_an_opacity_that_is_everywhere_the_same_needs_no_network(shipped):
+    calls = []
+    half = Image.new("RGBA", (48, 40), (9, 90, 9, 128))
+    made = shipped(half, check=lambda: calls.append(1))
+    assert made.getchannel("A").getextrema() == (128, 128) and len(calls) == 1
+
+
 def test_a_network_for_grey_sees_the_colours_one_by_one(tmp_path):
     upscaler = load(saved(tmp_path / "a.safetensors", compact_state(compact_dims(channels=1))))
     colour = photo(20, 20)
@@ -262,7 +278,7 @@ def test_another_family_names_the_library_and_the_command(tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(BadRequest, match=r"SwinIR.*spandrel") as caught:
         load(other_family(tmp_path))
-    assert "darkroom-studio[upscalers]" in caught.value.hint
+    assert "-m pip install spandrel" in caught.value.hint
 
 
 def test_spandrel_is_given_tensors_and_what_it_gives_is_run(tmp_path, monkeypatch):

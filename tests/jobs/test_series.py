@@ -1,5 +1,7 @@
 import hashlib
 import json
+import zipfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -286,6 +288,16 @@ def test_a_bad_file_is_told_at_its_turn_and_new_files_join_later(photos, out):
     ]
 
 
+def test_a_new_file_of_the_same_name_but_for_its_ending_is_done_too(photos, out):
+    Image.new("RGB", (8, 8)).save(photos / "x.png")
+    list(run_series(Runner(out), upscale(photos), output=out))
+    Image.new("RGB", (8, 8)).save(photos / "x.jpg")  # which comes first, and so would be "x"
+    runner = Runner(out)
+    list(run_series(runner, upscale(photos), output=out))
+    assert [request.image for request in runner.ran] == [str(photos / "x.jpg")]
+    assert len(list(out.glob("x*.png"))) == 2
+
+
 def test_a_line_that_cannot_be_read_is_told_at_its_turn(tmp_path, out):
     (tmp_path / "p.txt").write_text("a cat\n--stepz 1\n--prompt dog --steps 0\na bird\n")
     request = BatchRequest.parse(
@@ -318,6 +330,25 @@ def test_members_of_archives_are_there_while_they_are_needed(photos, out, tmp_pa
     list(run_series(runner, upscale(archive), output=out))
     assert (out / "deep" / "c.png").exists()
     assert [request.image.endswith((".jpg", ".png")) for request in runner.ran] == [True] * 3
+
+
+def test_a_picture_and_its_mask_may_have_one_name_in_two_archives(out, tmp_path):
+    class Reader(Runner):
+        def run(self, request, **where):
+            self.seen = [
+                Path(path).read_bytes() for path in (request.init.image, request.mask.image)
+            ]
+            yield from super().run(request, **where)
+
+    for kind in ("photo", "mask"):
+        with zipfile.ZipFile(tmp_path / f"{kind}s.zip", "w") as file:
+            file.writestr("a.png", kind)
+    base = {"kind": "image", "prompt": "p", "steps": 1, "init": {"image": "each"}, "mask": {}}
+    inputs, masks = (str(tmp_path / f"{kind}s.zip") for kind in ("photo", "mask"))
+    runner = Reader(out)
+    request = BatchRequest.parse({"base": base, "inputs": [inputs], "masks": masks})
+    list(run_series(runner, request, output=out))
+    assert runner.seen == [b"photo", b"mask"]
 
 
 def test_seldom_keeps_to_its_share(monkeypatch):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from darkroom.media.backdrop import decontaminated, oklab, subject
 from drawn import ball
@@ -25,6 +25,16 @@ def test_shares_are_those_that_the_edge_was_mixed_with(color):
     edge = (true > 0.2) & (true < 0.8)
     assert abs(found.alpha - true)[edge].mean() < 0.12  # sRGB was mixed, OKLab is measured
     assert found.parts.max() == 1
+
+
+def test_a_soft_edge_has_none_of_the_background_in_it():
+    wall, mask = Image.new("RGB", (128, 128), (60, 90, 200)), Image.new("L", (128, 128))
+    ImageDraw.Draw(mask).ellipse((24, 24, 104, 104), fill=255)
+    wall.paste((220, 30, 40), (0, 0), mask.filter(ImageFilter.GaussianBlur(1.2)))
+    alpha = subject(wall).alpha
+    seen = alpha > 0.05
+    apart = np.asarray(decontaminated(wall, alpha), int)[seen] - [220, 30, 40]
+    assert (abs(apart).max(-1) * alpha[seen]).max() < 16
 
 
 def test_a_hole_through_which_the_wall_is_seen_is_no_subject():

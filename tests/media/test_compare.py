@@ -74,7 +74,7 @@ def test_fields_models_and_versions(found):
     assert said["seed"] == "5 → 6"
     assert said["checkpoint"] == "tiny (ababababab) → big (cdcdcdcdcd)"
     assert said["version of darkroom"] == "0.1 → 0.2"
-    assert said["hires.scale"] == "- → 1.5"
+    assert said["hires"] == "none → scale 1.5"
     assert "width" not in said
     assert "negative_prompt" not in said
 

@@ -55,6 +55,14 @@ def test_what_a1111_says_of_the_second_run_that_is_as_the_first_is_not_asked_for
     assert found.left_out == []
 
 
+def test_what_a1111_leaves_open_of_the_second_run_has_its_defaults_and_not_ours():
+    assert fields("Hires upscale: 2")["hires"] == {
+        "scale": 2.0, "upscaler": "Latent", "strength": 0.7,
+    }  # fmt: skip
+    said = fields("Denoising strength: 0.5, Hires upscale: 2, Hires upscaler: Lanczos")["hires"]
+    assert said == {"scale": 2.0, "upscaler": "Lanczos", "strength": 0.5}
+
+
 def test_the_refiner_is_a_block_and_none_of_it_without_its_name():
     said = fields('Refiner: "xl_refiner [8d0ce6c016]", Refiner switch at: 0.75')
     assert said["refiner"] == {"model": "xl_refiner", "switch_at": 0.75}
@@ -105,6 +113,18 @@ def test_details_of_adetailer_in_order():
     }  # fmt: skip
     assert second == {"detector": "hand_yolov8n.pt", "most": 2}
     assert found.left_out == ["ADetailer x offset: 5"]
+
+
+def test_adetailer_s_word_for_the_prompt_of_the_picture_becomes_that_prompt():
+    line = (
+        'ADetailer model: face.pt, ADetailer prompt: "smiling, [PROMPT]", ADetailer confidence: 0.3,'
+        ' ADetailer model 2nd: hand.pt, ADetailer prompt 2nd: "a hand [SEP] a fist"'
+    )
+    found = found_in(line)
+    first, second = found.fields()["detail"]
+    assert first["prompt"] == f"smiling, {found.prompt}"
+    assert "prompt" not in second  # one for each face: there is no such thing here
+    assert found.left_out == ["ADetailer prompt 2nd: a hand [SEP] a fist"]
 
 
 def test_what_a1111_would_write_of_our_blocks():
@@ -195,7 +215,7 @@ def test_every_field_of_a_detail_is_written():
         "steps": 30, "cfg_scale": 5.0, "model": "m", "sampler": "Euler", "scheduler": "Karras",
     }  # fmt: skip
     pairs = dict(detailer.write((Detail(**own),) * 3))
-    blocks, left = detailer.read(pairs)
+    blocks, left = detailer.read(pairs, {})
     assert (blocks, left) == ([own] * 3, [])
     assert Detail.model_fields.keys() == own.keys()
 

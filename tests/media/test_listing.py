@@ -85,6 +85,17 @@ def test_no_two_results_share_a_name_in_whatever_case(find, tmp_path):
     assert len({name.casefold() for name in found}) == 4
 
 
+def test_ten_thousand_rows_for_one_picture_are_named_within_a_second(find, tmp_path):
+    touch(tmp_path, "a.png")
+    rows = [{"image": "a.png", "prompt": f"cat {number}"} for number in range(10_000)]
+    (tmp_path / "t.json").write_text(json.dumps(rows))
+    began = time.process_time()
+    items = find(tmp_path / "t.json", base=IMG2IMG).items
+    assert time.process_time() - began < 1
+    assert [item.name for item in items[:3]] == ["a", "a-2", "a-3"]
+    assert len({item.key for item in items}) == 10_000
+
+
 def test_archives_of_both_kinds(find, tmp_path, archives):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
         file.writestr("in/cat.png", png())
@@ -101,8 +112,8 @@ def test_archives_of_both_kinds(find, tmp_path, archives):
     listing = find(tmp_path / "a.zip", tmp_path / "b.tar.gz", base=IMG2IMG, prompt_from="text")
     assert names(listing) == ["in/cat", "dog"]
     cat, dog = listing.items
-    path = brought(cat.picture, archives, tmp_path)
-    assert path.parent == tmp_path
+    path = brought(cat.picture, archives, tmp_path / "new")
+    assert path.parent == tmp_path / "new"
     assert path.read_bytes() == png()
     asked = BatchRequest.parse({"base": IMG2IMG, "inputs": ["x"], "prompt_from": "text"})
     assert said_by(cat, asked, archives, picture=path) == {"prompt": "a cat"}
@@ -142,6 +153,26 @@ def test_tables_of_all_kinds_give_the_same(find, tmp_path):
         assert str(first.fields["steps"]) == "5"
         assert second.name.startswith("t-0000")
         assert set(second.fields) == {"prompt", "cfg_scale"}
+
+
+def test_tables_as_other_programs_write_them(find, tmp_path):
+    bom, crlf = b"\xef\xbb\xbf", b"\r\n"
+    lines = [b"prompt;steps;", b'"a; b";3;', "ein K\u00e4fer;4;".encode()]
+    for head in (bom, b"sep=;" + crlf):
+        (tmp_path / "t.csv").write_bytes(head + crlf.join(lines))
+        items = find(tmp_path / "t.csv", base=PROMPTS).items
+        assert [item.fields for item in items] == [
+            {"prompt": "a; b", "steps": "3"},
+            {"prompt": "ein K\u00e4fer", "steps": "4"},
+        ]
+    (tmp_path / "t.csv").write_text("prompt,,\na,,\n")  # columns that are empty and unnamed
+    assert len(find(tmp_path / "t.csv", base=PROMPTS).items) == 1
+    odd = "one\u2028two\x85three"  # which are line breaks for str.splitlines
+    (tmp_path / "t.jsonl").write_text(json.dumps({"prompt": odd}, ensure_ascii=False), "utf-8")
+    (tmp_path / "t.txt").write_text(odd, "utf-8")
+    for name in ("t.jsonl", "t.txt"):
+        (item,) = find(tmp_path / name, base=PROMPTS).items
+        assert item.fields["prompt"] == odd
 
 
 def test_pictures_in_tables_lie_beside_them(find, tmp_path):

@@ -202,7 +202,7 @@ def test_what_is_cut_off_is_refused(kind, share):
         (b"%PDF-1.7 and so on", "PDF"),
         (b"PK\x03\x04 and so on", "archive"),
         (b"8BPS\0\x01 and so on", "Photoshop"),
-        (b"an ordinary text", "no picture"),
+        (b"an ordinary text", "a text, not a picture"),
         (png(0, 5, 8, 2, b""), "damaged|without pixels"),
     ],
 )

@@ -5,7 +5,7 @@ import re
 import zlib
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
 from darkroom.core.errors import BadRequest
 from darkroom.core.recipe import Recipe, UsedModel
@@ -161,6 +161,21 @@ def test_hidden_metadata_lie_where_novelai_puts_them(tmp_path):
     with Image.open(io.BytesIO(data)) as hidden:
         hidden.save(path)
     assert b"parameters" not in path.read_bytes()
+    assert find(path).prompt == PROMPT
+
+
+def test_hidden_metadata_leave_what_is_transparent(tmp_path):
+    image = noise(size=(80, 72)).convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    path = tmp_path / "hidden.png"
+    path.write_bytes(encode(image, RECIPE, Saving(stealth=True)))
+    with Image.open(path) as hidden:
+        gap = ImageChops.difference(hidden.getchannel("A"), image.getchannel("A"))
+        assert gap.getextrema() == (0, 1)
+        assert hidden.convert("RGB").tobytes() == image.convert("RGB").tobytes()
+        hidden.load()
+        hidden.info.clear()
+        hidden.save(path)
     assert find(path).prompt == PROMPT
 
 

@@ -4,6 +4,7 @@ from PIL import Image, ImageDraw
 
 from darkroom.core.errors import BadRequest
 from darkroom.core.request import ResolvedRequest
+from darkroom.media.fit import own_size
 from darkroom.media.inputs import Inputs
 from darkroom.media.seam import seam
 from darkroom.tasks.canvas import around, canvas_of
@@ -98,6 +99,14 @@ def test_strength_0_gives_the_picture_itself_back(canvas):
     assert made.back(paint(made)) == photo()
     other = canvas(photo(), 64, 64, strength=0)
     assert other.back(other.picture) == other.picture
+    for size in ((1, 1), (40, 9000)):  # no canvas is so small or so large
+        odd = canvas(photo(size), *own_size(size), strength=0)
+        assert odd.back(paint(odd)) == photo(size)
+    for area in ("whole", "masked"):  # enlarged paint would be less sharp
+        part = canvas(photo(), 64, 64, strength=0, image=circle(), area=area, full_size=True)
+        assert part.back(part.picture) == photo()
+    begun = canvas(photo(), 64, 64, strength=0, image=circle(), fill="fill", full_size=True)
+    assert begun.back(begun.picture) != photo()
     second = canvas(photo(), 152, 112, strength=0, hires={})
     assert second.back(paint(second, times=2)) == paint(second, times=2)
 
@@ -235,11 +244,23 @@ def test_settings_without_effect_are_told(canvas):
         for n in canvas(photo(), init={"resize": "fill"}, image=circle(), area="masked").notes
     )
     assert any("padding" in n for n in canvas(photo(), image=circle(), padding=5).notes)
-    dot = circle(box=(80, 50, 82, 52))
-    assert any("too small" in n for n in canvas(photo(), image=dot, blur=0, full_size=True).notes)
     assert any(
         "enlarged" in n for n in canvas(photo((640, 480)), image=circle(), full_size=True).notes
     )
+
+
+def test_what_is_lost_of_a_mask_is_told_with_a_cure(canvas):
+    """Where the network sees only the part already, to say so again would not help."""
+    dot = circle(box=(80, 50, 82, 52))
+    whole = canvas(photo(), image=dot, blur=0, full_size=True).notes
+    assert any("too small for 64 x 64: mask area masked" in note for note in whole)
+    masked = canvas(photo(), image=dot, blur=8, area="masked").notes
+    assert [note.partition(": ")[2] for note in masked] == ["a smaller mask blur leaves more of it"]
+    soft = canvas(photo(), image=dot, blur=64, softness="soft", full_size=True).notes
+    assert any("too small" in note for note in soft)
+    thin = canvas(photo((64, 64)), 72, 64, outpaint={"left": 1}).notes
+    assert thin == ("the margins are too thin for 72 x 64: they are the border drawn out",)
+    assert canvas(photo((64, 64)), 72, 64, outpaint={"left": 8}).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -270,7 +291,9 @@ def test_an_outpainted_picture_may_be_painted_smaller_and_keeps_its_pixels(canva
     done = made.back(paint(made))
     assert done.size == (360, 220)
     assert (pixels(done)[:, 64:] == pixels(photo((300, 220)))[:, 4:]).all()
-    assert any("enlarged" in note for note in made.notes)
+    assert made.notes == (
+        "the picture is painted at 96 x 64 and enlarged 3.8 times; a larger size gives more detail",
+    )
 
 
 def test_margins_begin_without_a_seam(canvas):
@@ -322,3 +345,17 @@ def test_equal_requests_have_equal_canvases(canvas):
     assert first.picture == second.picture
     assert first.mask == second.mask
     assert first.back(paint(first)) == second.back(paint(second))
+
+
+def test_what_is_not_in_the_result_is_said(canvas):
+    clear = photo()
+    clear.putalpha(circle())
+    assert any("taken as white" in note for note in canvas(clear).notes)
+    assert not any("white" in note for note in canvas(photo()).notes)
+    small = canvas(photo(), 304, 224, image=circle(), full_size=True, hires={})
+    assert any("no larger" in note for note in small.notes)
+    coarse = canvas(photo(), 64, 64, image=circle(), full_size=True, hires={})
+    copied = canvas(photo(), 304, 224, image=circle(), hires={})
+    assert not any("no larger" in note for made in (coarse, copied) for note in made.notes)
+    around = canvas(photo(), 368, 224, outpaint={"left": 32}, hires={})
+    assert any("no larger" in note for note in around.notes)

@@ -31,7 +31,7 @@ def test_a_caption_is_an_event_before_the_last(worker, picture):
 
 def test_what_it_is_not_sure_of_is_said(worker, picture):
     warnings = [e.data["text"] for e in events(worker, image=picture) if e.kind == "warning"]
-    assert any("not sure" in text for text in warnings)
+    assert any("guessing" in text for text in warnings)
 
 
 def test_a_model_that_is_not_here_is_refused_by_name(worker, picture):

@@ -39,11 +39,19 @@ def test_the_background_becomes_transparent(cut):
     picture, mask = ball()
     made, notes = cut(picture)
     assert made.mode == "RGBA" and made.size == picture.size
-    assert notes == ["the background was told by plain"]
+    assert notes == []
     alpha = np.asarray(made)[..., 3].astype(int)
     assert abs(alpha - np.asarray(mask, int)).mean() < 2
     inside = np.asarray(mask) == 255
     assert (np.asarray(made)[..., :3][inside] == np.asarray(picture)[inside]).mean() > 0.97
+
+
+def test_a_background_that_is_mostly_plain_is_doubted_aloud(cut):
+    picture, _ = ball()
+    picture.paste("brown", (0, 0, picture.width // 8, picture.height))
+    for model in ("auto", "plain"):
+        (note,) = cut(picture, model=model)[1]
+        assert "of the picture's border is one plain" in note and "--model u2netp" in note
 
 
 def test_the_mask_alone(cut):
@@ -85,9 +93,11 @@ def test_a_busy_border_wants_a_network():
 def test_without_the_network_the_command_that_brings_it_is_told(monkeypatch):
     monkeypatch.setattr("darkroom.core.packaged.util.find_spec", lambda name: None)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
-    with pytest.raises(BadRequest, match="'u2netp' needs the package onnxruntime") as caught:
+    with pytest.raises(
+        BadRequest, match=r"border is no plain .* 'u2netp' needs .* onnxruntime"
+    ) as caught:
         cut_of(noise, "auto", None)
-    assert "darkroom-studio[cutout]" in caught.value.hint
+    assert "-m pip install onnxruntime" in caught.value.hint
 
 
 def test_a_colour_that_is_none_is_refused(worker, tmp_path):

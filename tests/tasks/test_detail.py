@@ -1,5 +1,7 @@
 """The detailer: what it finds it paints, and nothing else."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -34,10 +36,27 @@ def test_a_box_is_grown_or_shrunk(grow, reach):
 
 
 def test_a_mask_goes_before_the_box():
-    own = Image.new("L", (120, 100))
-    own.paste(255, (50, 40, 60, 50))
+    own = Image.new("L", (40, 30))
+    own.paste(255, (10, 10, 20, 20))
     thing = Found(box=(40, 30, 80, 60), score=1, label="thing", mask=own)
     assert mask_of(thing, Detail(grow=0), (120, 100)).getbbox() == (50, 40, 60, 50)
+    assert mask_of(thing, Detail(grow=2), (120, 100)).getbbox() == (48, 38, 62, 52)
+    assert mask_of(thing, Detail(grow=-2), (120, 100)).getbbox() == (52, 42, 58, 48)
+    own.paste(0, (0, 0, 40, 30))
+    assert mask_of(thing, Detail(grow=0), (120, 100)).getbbox() == (40, 30, 80, 60)
+
+
+@pytest.mark.parametrize(
+    ("box", "region"),
+    [
+        ((10.2, 10.3, 10.4, 10.4), (10, 10, 11, 11)),
+        ((119.7, 0, 120, 0.2), (119, 0, 120, 1)),
+        ((0, 0, 120, 100), (0, 0, 120, 100)),
+    ],
+)
+@pytest.mark.parametrize("grow", [-512, 0])
+def test_specks_and_things_at_the_border_have_a_mask(box, region, grow):
+    assert mask_of(found(*box), Detail(grow=grow), (120, 100)).getbbox() == region
 
 
 @pytest.mark.parametrize(
@@ -115,6 +134,15 @@ def test_each_thing_is_painted_and_the_rest_stays_bit_for_bit(worker, resolved, 
     outside[20 - reach : 91 + reach, 20 - reach : 91 + reach] = False
     outside[60 - reach : 96 + reach, 140 - reach : 176 + reach] = False
     assert not changed[outside].any()
+
+
+def test_a_speck_under_the_widest_blur_is_painted(worker, resolved, monkeypatch):
+    """Nothing would be left of its mask, and a picture that is all but finished would be lost."""
+    speck = SimpleNamespace(find=lambda picture, confidence: [found(50.2, 40.1, 51.1, 40.9)])
+    monkeypatch.setattr(type(worker.engine), "detector", lambda self, name, card: speck)
+    request = resolved(detail=[{"detector": "object", "blur": 256, "grow": 0}])
+    _, stages, _ = run(worker, request, Image.new("RGB", (120, 100), "teal"))
+    assert stages == ["object 1 of 1"]
 
 
 def test_the_same_seed_paints_the_same(worker, resolved, two_balls):

@@ -1,5 +1,6 @@
 """The second run: sizes, enlarged latents, what it is asked for, and pictures."""
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -8,7 +9,7 @@ from torch.nn import functional
 from darkroom.core.errors import BadRequest
 from darkroom.core.prompt import Style
 from darkroom.core.request import ResolvedRequest
-from darkroom.tasks.hires import Target, enlarged, hires_request, target_of
+from darkroom.tasks.hires import Target, around_of, enlarged, hires_request, target_of
 from darkroom.tasks.wording import Wording
 
 LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -86,6 +87,29 @@ def test_what_wraps_is_enlarged_without_an_edge(tiling, axis):
     assert not torch.allclose(plain, still.roll(2, axis), atol=1e-2)
 
 
+@pytest.mark.parametrize(("tiling", "axis"), [("x", 1), ("y", 0), ("both", 1), ("both", 0)])
+@pytest.mark.parametrize("side", [128, 96])
+def test_what_wraps_is_enlarged_in_pixels_without_an_edge(tiling, axis, side):
+    pixels = np.random.default_rng(2).integers(0, 256, (64, 64, 3), np.uint8)
+
+    def large(pixels):
+        around = around_of(Target((side, side), (side, side)), (64, 64), tiling=tiling)
+        whole = around.wrapped(Image.fromarray(pixels))
+        return np.asarray(whole.resize(around.size, Image.Resampling.LANCZOS).crop(around.box))
+
+    assert large(pixels).shape == (side, side, 3)
+    moved = large(np.roll(pixels, 2, axis)).astype(int)
+    assert np.abs(moved - np.roll(large(pixels), 2 * side // 64, axis)).max() <= 1
+
+
+def test_the_strips_around_what_wraps_are_whole_pixels_at_any_scale():
+    odd = around_of(Target((664, 512), (512, 512)), (512, 512), tiling="x")
+    assert odd.margins == (64, 0) and odd.size == (664 + 2 * 83, 512)
+    assert odd.box == (83 + 72, 0, 83 + 72 + 512, 512)  # multiples of 8 in the middle
+    still = around_of(Target((664, 512), (664, 512)), (512, 512), tiling="none")
+    assert still.margins == (0, 0) and still.box == (0, 0, 664, 512)
+
+
 def test_the_second_run_is_as_the_first_but_for_what_is_set():
     request = resolved(hires={"steps": 7, "cfg_scale": 4, "prompt": "a red fox", "model": "other"})
     later = hires_request(request)
@@ -110,6 +134,17 @@ def test_the_refiner_of_the_second_run(on, kept):
 def test_regions_fade_as_widely_as_before():
     request = resolved(hires={}, regions=[{"prompt": "a cat", "box": [0, 0, 0.5, 1]}])
     assert hires_request(request).regions[0].feather == 32
+
+
+def test_regions_stay_where_they_are_when_the_second_run_is_cropped():
+    hires = {"width": 1024, "height": 512}  # the middle half of 1024 x 1024
+    top = {"prompt": "a cat", "box": [0, 0.25, 1, 0.25]}
+    (region,) = hires_request(resolved(hires=hires, regions=[top])).regions
+    assert region.box == (0, 0, 1, 0.5) and region.feather == 32
+    masked = {"prompt": "a cat", "mask": "sha256:" + 64 * "0"}
+    with pytest.raises(BadRequest, match="mask of a region"):
+        hires_request(resolved(hires=hires, regions=[masked]))
+    assert hires_request(resolved(hires={}, regions=[masked])).regions[0].mask == masked["mask"]
 
 
 # ---- pictures ------------------------------------------------------------------------------------

@@ -7,8 +7,11 @@ import pytest
 from PIL import Image
 
 from darkroom.core.errors import OutOfMemory
+from darkroom.core.model import Variant
+from darkroom.core.request import ResolvedRequest
 from darkroom.media.metadata import read_recipe
 from darkroom.tasks.passes import Passes
+from darkroom.tasks.remarks import without_effect
 
 
 def made(events):
@@ -34,6 +37,15 @@ def test_strength_zero_gives_the_picture_back_without_a_step(worker, ask, tmp_pa
     assert np.array_equal(pixels(*made(events)), pixels(picture))
 
 
+@pytest.mark.parametrize("size", [(1, 1), (30, 20), (101, 99), (8300, 70)])
+def test_strength_zero_gives_back_a_picture_of_any_size(worker, ask, tmp_path, size):
+    path = tmp_path / "odd.png"
+    Image.effect_noise(size, 64).convert("RGB").save(path)
+    request = ask(init={"image": str(path), "strength": 0}, width=None, height=None)
+    events = list(worker.run(request, output=tmp_path / "out"))
+    assert np.array_equal(pixels(*made(events)), pixels(path))
+
+
 def test_the_steps_that_are_told_are_those_that_are_walked(worker, ask, tmp_path, picture):
     for init, steps in (({"strength": 0.5}, 6), ({"strength": 0.5, "exact_steps": True}, 10)):
         request = ask(init={"image": str(picture), **init}, steps=10)
@@ -53,9 +65,10 @@ def test_a_picture_of_a_batch_is_the_same_picture_alone(worker, ask, tmp_path, p
 def test_every_round_of_a_loopback_is_an_ordinary_picture(worker, ask, tmp_path, picture):
     init = {"image": str(picture), "strength": 0.6}
     request = ask(init=init, loopback={"loops": 3, "final_strength": 0.3})
-    events = list(worker.run(request, output=tmp_path))
+    events = list(worker.run(request, output=tmp_path / "loop.png"))
     rounds = made(events)
     assert events[0].data["images"] == len(rounds) == 3
+    assert [Path(path).name for path in rounds] == ["loop-1.png", "loop-2.png", "loop-3.png"]
     assert [e.data["image"] for e in events if e.kind == "artifact"] == [0, 1, 2]
     recipes = [read_recipe(path) for path in rounds]
     assert [recipe.request.loopback for recipe in recipes] == [None] * 3
@@ -101,6 +114,7 @@ def test_memory_that_runs_out_between_two_pictures_costs_neither(
         ({"init": {"image_cfg_scale": 3}}, "image_cfg_scale has no effect"),
         ({"hires": {"scale": 1.5, "width": 64}}, "hires_scale has no effect"),
         ({"hires": {"scale": 1, "strength": 0}}, "only enlarges"),
+        ({"hires": {"scale": 1.5, "upscaler": "Latent"}}, "leaves the picture blurred"),
     ],
 )
 def test_what_does_nothing_is_said(worker, ask, tmp_path, picture, fields, told):
@@ -109,3 +123,24 @@ def test_what_does_nothing_is_said(worker, ask, tmp_path, picture, fields, told)
     events = worker.run(ask(**fields), output=tmp_path)
     said = [event.data["text"] for event in events if event.kind == "warning"]
     assert any(told in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("variant", "strength", "blocks", "told"),
+    [
+        (Variant.BASE, 0, {}, "gives the picture back"),
+        (Variant.BASE, 0, {"mask": {"image": "mask.png"}}, "gives the picture back"),
+        (Variant.BASE, 0, {"mask": {"image": "mask.png", "fill": "fill"}}, "the new part is"),
+        (Variant.BASE, 0, {"mask": {}}, "the new part is"),
+        (Variant.BASE, 0, {"outpaint": {"left": 8}}, "the new part is"),
+        (Variant.EDIT, 0.75, {}, "best at strength 1"),
+        (Variant.EDIT, 1, {}, None),
+        (Variant.BASE, 0.75, {}, None),
+    ],
+)
+def test_what_a_strength_means_is_said(variant, strength, blocks, told):
+    init = {"image": "photo.png", "strength": strength}
+    size = {"width": 64, "height": 64, "steps": 4, "cfg_scale": 7, "seed": 1}
+    asked = ResolvedRequest.parse({"prompt": "x", **size, "init": init, **blocks})
+    said = without_effect(asked, variant)
+    assert [told in text for text in said] == ([] if told is None else [True])

@@ -14,6 +14,7 @@ from darkroom.core.errors import OutOfMemory
 from darkroom.core.model import Arch
 from darkroom.core.sampler_table import find_sampler, find_scheduler
 from darkroom.core.settings import Settings
+from darkroom.engine import loading
 from darkroom.engine.engine import Engine
 from darkroom.jobs.worker import Worker
 from darkroom.sampling import NoiseTable, levels
@@ -242,3 +243,53 @@ def test_memory_that_runs_out_at_the_change_starts_again_with_the_first(make, mo
     picture, events = make(refiner={"model": "second", "switch_at": 0.5})
     assert any("memory ran out" in e.data["text"] for e in events if e.kind == "warning")
     assert len(picture) == len(plain)
+
+
+@pytest.mark.parametrize(("least", "ends"), [(2, "done"), (3, "failed")])
+def test_memory_that_is_short_for_the_refiner_alone(
+    worker, ask, tmp_path, monkeypatch, least, ends
+):
+    """It is asked in two calls as well, and what never fits is given up."""
+    asked = []
+    denoiser = Engine.denoiser
+
+    def short(self, model, *args, frame, **more):
+        inner = denoiser(self, model, *args, frame=frame, **more)
+
+        def denoise(x, at):
+            if model.card.name == "second":
+                asked.append(frame.split)
+                if frame.split + 1 < least:
+                    raise OutOfMemory("too much")
+            return inner(x, at)
+
+        return denoise
+
+    monkeypatch.setattr(Engine, "denoiser", short)
+    request = ask(model="first", steps=4, refiner={"model": "second", "switch_at": 0.5})
+    *_, last = worker.run(request, output=tmp_path)
+    assert last.kind == ends
+    assert asked[:2] == [False, True] and len(asked) <= 4
+
+
+def test_a_refiner_that_cannot_be_loaded_at_first(worker, ask, tmp_path, monkeypatch):
+    """Other models are given up for it, and where that is not enough the run fails in words."""
+    load = loading.load_networks
+    left = [1]
+
+    def short(*args):
+        if left[0]:
+            left[0] -= 1
+            raise OutOfMemory("too much")
+        return load(*args)
+
+    request = ask(model="first", steps=4, refiner={"model": "second", "switch_at": 0.5})
+    worker.engine.make_room(worker.engine.model(worker.library.find("first")))
+    monkeypatch.setattr(loading, "load_networks", short)
+    assert [*worker.run(request, output=tmp_path)][-1].kind == "done"
+    worker.engine.make_room(worker.engine.model(worker.library.find("first")))
+    left[0] = 100
+    *_, last = worker.run(request, output=tmp_path)
+    assert last.data["error"] == "OutOfMemory"
+    left[0] = 0
+    assert [*worker.run(request, output=tmp_path)][-1].kind == "done"

@@ -6,12 +6,27 @@ import torch
 from PIL import Image
 
 from darkroom.core.blocks import Region
-from darkroom.tasks.regions import mask_of
+from darkroom.tasks.regions import mask_of, within
 
 
 def of_box(*box, size=(128, 64), feather=0):
     region = Region(prompt="a cat", box=box, feather=feather)
     return mask_of(region, size, pictures=None)
+
+
+@pytest.mark.parametrize(
+    ("box", "inside"),
+    [
+        ((0, 0, 1, 1), (0, 0, 1, 1)),
+        ((0, 0, 1, 0.5), (0, 0, 1, 0.5)),
+        ((0, 0.25, 0.5, 0.25), (0, 0, 0.5, 0.5)),
+        ((0.5, 0.5, 0.5, 0.125), (0.5, 0.5, 0.5, 0.25)),
+        ((0, 0, 1, 0.25), (0, 0, 1, 0)),
+    ],
+)
+def test_a_box_in_the_middle_half_of_its_picture(box, inside):
+    region = Region(prompt="a cat", box=box)
+    assert within(region, (0, 0.25, 1, 0.75)).box == inside
 
 
 def test_a_box_is_a_share_of_the_picture():

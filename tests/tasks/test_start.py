@@ -109,6 +109,21 @@ def test_a_picture_of_another_size_is_stretched_as_a_latent(rig):
     assert torch.equal(start.clean, wanted)
 
 
+def test_a_photo_that_is_stretched_as_a_latent_is_encoded_in_pieces(rig, monkeypatch):
+    """The plan has memory for the size that was asked for, not for that of the photo."""
+    seen, whole = [], rig.model.vae.module.encode
+
+    def encode(pixels, **more):
+        seen.append(max(pixels.shape[-2:]))
+        return whole(pixels, **more)
+
+    monkeypatch.setattr(rig.model.vae.module, "encode", encode)
+    large = Canvas(picture=picture(1032, 520))
+    start = start_of(rig, request({"resize": "latent"}), large, images=range(1))
+    assert max(seen) == 512
+    assert start.clean.shape[-2:] == (8, 8)
+
+
 def test_a_hard_mask_is_black_or_white_and_others_keep_their_grey(rig):
     mask = halved(light=200, dark=40)
     for softness, mix in (("hard", evenly), ("differential", differential), ("soft", Soft())):
@@ -155,6 +170,14 @@ def test_a_small_margin_is_all_the_same_painted_to_the_full_at_its_end(rig):
     asked, canvas = request(outpaint={"right": 32}), Canvas(picture=picture(), mask=halved())
     start = start_of(rig, asked, canvas, images=range(1))
     assert start.mask[0, 0, 0].tolist() == [0] * 4 + [0.25, 0.5, 0.75, 1]
+
+
+def test_a_margin_of_less_than_a_latent_pixel_paints_nothing(rig):
+    mask = Image.new("L", (SIDE, SIDE))
+    mask.paste(255, (0, 0, 1, SIDE))
+    asked = request(outpaint={"left": 1})
+    start = start_of(rig, asked, Canvas(picture=picture(), mask=mask), images=range(1))
+    assert not start.mask.any()
 
 
 @pytest.mark.parametrize(("kind", "fill"), [("sd15", "latent noise"), ("inpaint", "fill")])

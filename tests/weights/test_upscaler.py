@@ -141,6 +141,8 @@ def test_the_two_files_of_ncnn_are_a_table_like_any_other(tmp_path, dims, half):
             "no RRDB",
         ),
         (lambda p: p.write_text(p.read_text().replace("0=8", "0=x")), "no convolution|ends too"),
+        (lambda p: p.write_text(p.read_text().replace("1=3", "²=3")), "no convolution|ends too"),
+        (lambda p: p.write_text(p.read_text().replace("1=3", 5000 * "1" + "=3")), "no conv|ends"),
     ],
 )
 def test_damaged_files_of_ncnn_are_refused(tmp_path, harm, told):

@@ -8,13 +8,14 @@ import click
 from pydantic import BaseModel
 
 from darkroom.cli.boundary import Reply
-from darkroom.cli.grid import FRESH, begin_anew
 from darkroom.cli.options import (
+    FRESH,
     JSON,
     OUTPUT,
     PLAIN_FLAGS,
     SETTING_FLAGS,
     Grouped,
+    called,
     flags,
     given,
     pass_reply,
@@ -77,6 +78,12 @@ VERBS = (
         but=("init",),
     ),
     _Verb(
+        name="hires",
+        told="Run the second pass of hires fix on each picture.",
+        begin={"hires": {"first": EACH}},
+        but=("hires", "hires_first", "width", "height"),
+    ),
+    _Verb(
         name="detail",
         told="Paint faces and the like in each picture anew.",
         begin={"init": {"image": EACH, "strength": 0}, "detail": [{}]},
@@ -128,11 +135,10 @@ def _command(verb: _Verb) -> click.Command:
         base: dict[str, Any] = {"kind": verb.model.model_fields["kind"].default}
         base |= _merged(verb.begin, request_of(values, verb.model))
         asked = given({name: values[name] for name in verb.batch})
-        request = BatchRequest.parse({"base": base, "inputs": inputs, **asked})
+        fields = {"base": base, "inputs": inputs, **asked}
+        request = BatchRequest.parse(fields, called=called(verb.model))
         settings = Configured.load_here(given({name: values[name] for name in SETTING_FLAGS}))
-        _check(request, reply)
-        begin_anew(output, fresh=fresh)
-        run(request, settings.values, output=output, reply=reply)
+        run(request, settings.values, output=output, reply=reply, fresh=fresh)
 
     parts: tuple[Callable[..., Any], ...] = (
         click.argument("inputs", nargs=-1, required=True, metavar="INPUT…"),
@@ -156,19 +162,6 @@ def _merged(begin: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any
         if isinstance(begin[name], Mapping) and isinstance(asked[name], Mapping):
             both[name] = {**begin[name], **asked[name]}
     return both
-
-
-def _check(request: BatchRequest, reply: Reply) -> None:
-    """Refuse inputs that cannot be read, and columns that are no fields; say how many there are."""
-    from darkroom.media.archives import Archives
-    from darkroom.media.listing import listed
-
-    archives = Archives()
-    try:
-        count = len(listed(request, archives).items)
-    finally:
-        archives.close()
-    reply.note(f"there {'is 1 thing' if count == 1 else f'are {count:,} things'} to do")
 
 
 for _verb in VERBS:

@@ -92,11 +92,31 @@ def boundary(reply: Reply) -> Iterator[None]:
         _fail(reply, _unforeseen(error))
 
 
+# What other programs call some of our flags.
+_ELSEWHERE = {
+    "--denoising-strength": "--strength",
+    "--denoise": "--strength",
+    "--hr-scale": "--hires-scale",
+    "--hr-upscaler": "--hires-upscaler",
+    "--cfg": "--cfg-scale",
+    "--guidance-scale": "--cfg-scale",
+    "--batch-size": "--count",
+    "--n-iter": "--count",
+    "--negative": "--negative-prompt",
+    "--checkpoint": "--model",
+    "--mask-content": "--mask-fill",
+    "--inpaint-area": "--mask-area",
+}
+
+
 def _usage(error: click.UsageError) -> BadRequest:
     place = error.ctx.command_path if error.ctx else "darkroom"
     text = error.format_message().strip().rstrip(".")
     if isinstance(error, click.NoSuchOption):
-        near = " or ".join((error.possibilities or [])[:3])
+        theirs = _ELSEWHERE.get(error.option_name.replace("_", "-"), "")
+        params = error.ctx.command.params if error.ctx else ()
+        here = any(theirs in option.opts for option in params)
+        near = theirs if here else " or ".join((error.possibilities or [])[:3])
         text = f"no such option {error.option_name!r}" + (f"; did you mean {near}?" if near else "")
     if text.startswith("Got unexpected extra argument"):
         text += "; put a prompt of several words in quotes"

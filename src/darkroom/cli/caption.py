@@ -8,7 +8,7 @@ import click
 
 from darkroom.cli.boundary import DONE, FAILED, Reply
 from darkroom.cli.info import each_picture
-from darkroom.cli.options import DEVICE_FLAGS, JSON, Grouped, flags, given, pass_reply
+from darkroom.cli.options import DEVICE_FLAGS, JSON, Grouped, called, flags, given, pass_reply
 from darkroom.core.errors import Cancelled, from_event, printable
 from darkroom.core.processing import CaptionRequest
 from darkroom.core.settings import Configured, Settings
@@ -45,7 +45,7 @@ def caption(reply: Reply, /, pictures: tuple[Path, ...], **values: Any) -> int:
     asked = {name: values.pop(name) for name in FLAGS}
     settings = Configured.load_here(given(values)).values
     paths = list(each_picture(pictures))
-    requests = [CaptionRequest.parse({"image": str(path), **given(asked)}) for path in paths]
+    requests = [_request(path, asked) for path in paths]
     _refuse(requests[:1], settings, reply)
     from darkroom.cli.running import stop_flag
     from darkroom.jobs.worker import Worker  # imports torch: seconds
@@ -59,6 +59,11 @@ def caption(reply: Reply, /, pictures: tuple[Path, ...], **values: Any) -> int:
     if reply.as_json:
         reply.json(rows[0] if len(rows) == 1 else rows)
     return FAILED if any("error" in row for row in rows) else DONE
+
+
+def _request(path: Path, asked: dict[str, Any]) -> CaptionRequest:
+    fields = {"image": str(path), **given(asked)}
+    return CaptionRequest.parse(fields, called=called(CaptionRequest))
 
 
 def _refuse(requests: list[CaptionRequest], settings: Settings, reply: Reply) -> None:
@@ -81,7 +86,8 @@ def _described(
             case "caption":
                 row |= {name: event.data[name] for name in ("text", "tags", "heads")}
             case "warning" if not reply.as_json:
-                reply.note(event.data["text"])
+                if event.data["text"] not in reply.fields.get("warnings", ()):  # of several, once
+                    reply.note(event.data["text"])
             case "warning":
                 row.setdefault("warnings", []).append(event.data["text"])
             case "failed" if isinstance(error := from_event(event.data), Cancelled):

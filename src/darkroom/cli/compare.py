@@ -46,7 +46,8 @@ def compare(reply: Reply, /, pictures: tuple[Path, ...], *, output: Path, link: 
     paths = list(each_picture(pictures))
     if not 2 <= len(paths) <= MOST:
         hint = f"Name 2 to {MOST} pictures, or a folder of as many."
-        raise BadRequest(f"{len(paths)} pictures cannot be compared", hint=hint)
+        count = "1 picture" if len(paths) == 1 else f"{len(paths)} pictures"
+        raise BadRequest(f"{count} cannot be compared", hint=hint)
     shown = [Shown(path=path, picture=read_picture(path), found=find(path)) for path in paths]
     made = comparison(shown, linked_from=output.parent if link else None)
     publish(iter([output]), made.encode())

@@ -56,8 +56,9 @@ def diff(reply: Reply, /, first: Path, second: Path, *, output: Path | None) -> 
         reply.fields |= _as_json(found, changes, pixels, sizes=sizes)
         return
     rows = [*_recipe_rows(found, changes), *_pixel_rows(pixels, sizes)]
+    width = max(16, *(len(printable(title)) for title, _ in rows))
     for title, value in rows:
-        click.echo(f"{printable(title):16} {printable(value)}")
+        click.echo(f"{printable(title):{width}} {printable(value)}")
 
 
 Both = tuple[Found | None, Found | None]

@@ -9,23 +9,25 @@ import click
 from darkroom.cli.boundary import Reply
 from darkroom.cli.options import (
     DEVICE_FLAGS,
+    FRESH,
     IMAGE_FLAGS,
     JSON,
     OUTPUT,
     PLAIN_FLAGS,
     SETTING_FLAGS,
     Grouped,
+    called,
     flags,
     given,
     pass_reply,
     request_of,
 )
 from darkroom.cli.running import run
-from darkroom.core.errors import NoMetadata
+from darkroom.core.errors import BadRequest
 from darkroom.core.fields import EACH
 from darkroom.core.processing import CutoutRequest, UpscaleRequest
 from darkroom.core.request import ImageRequest
-from darkroom.core.series import BatchRequest, parse_request
+from darkroom.core.series import KINDS, BatchRequest, parse_request
 from darkroom.core.settings import Configured, Settings
 
 AGAIN_FLAGS = ("prompt", *PLAIN_FLAGS)
@@ -83,6 +85,7 @@ def detail(reply: Reply, /, picture: Path, **values: Any) -> None:
 @click.command(cls=Grouped)
 @click.argument("pictures", nargs=-1, required=True, metavar="PICTURE…")
 @flags(UpscaleRequest, UPSCALE_FLAGS)
+@FRESH
 @OUTPUT
 @JSON
 @flags(Settings, FINISH_FLAGS)
@@ -105,6 +108,7 @@ def upscale(reply: Reply, /, pictures: tuple[str, ...], **values: Any) -> None:
 @click.command(cls=Grouped)
 @click.argument("pictures", nargs=-1, required=True, metavar="PICTURE…")
 @flags(CutoutRequest, CUTOUT_FLAGS)
+@FRESH
 @OUTPUT
 @JSON
 @flags(Settings, FINISH_FLAGS)
@@ -132,12 +136,14 @@ def _again(
     from darkroom.library.again import asked_again, merged
     from darkroom.library.models import Library
     from darkroom.media.metadata import drawn, find
+    from darkroom.media.picture import picture_size
 
+    picture_size(picture)  # a text could tell settings, but there would be nothing to work on
     settings = Configured.load_here(given({name: values[name] for name in SETTING_FLAGS})).values
     found = find(picture)
     found = None if found is None else drawn(found)
     if found is None and "prompt" not in asked:
-        raise NoMetadata(
+        raise BadRequest(
             f"{picture} says nothing about how it was made", hint="Say what it shows: --prompt."
         )
     fields: Mapping[str, Any] = asked
@@ -145,7 +151,7 @@ def _again(
         library = Library.of(settings, tell=reply.note)
         bare = found.without(NOT_AGAIN_SIZE)
         fields = asked_again(bare, asked=asked, settings=settings, library=library, say=reply.note)
-    request = ImageRequest.parse(merged(fields, begin))
+    request = ImageRequest.parse(merged(fields, begin), called=called())
     run(request, settings, output=values["output"], reply=reply)
 
 
@@ -154,9 +160,10 @@ def _finish(
 ) -> None:
     """Run the request for one picture, or for each of several."""
     settings = Configured.load_here(given({name: values[name] for name in FINISH_FLAGS})).values
+    names = called(KINDS[fields["kind"]])
     if len(pictures) == 1 and not Path(pictures[0]).is_dir():
-        request = parse_request(fields | {"image": pictures[0]})
+        request = parse_request(fields | {"image": pictures[0]}, called=names)
     else:
-        base = parse_request(fields | {"image": EACH})  # so that what is wrong is said shortly
+        base = parse_request(fields | {"image": EACH}, called=names)
         request = BatchRequest.parse({"base": base.model_dump(), "inputs": pictures})
-    run(request, settings, output=values["output"], reply=reply)
+    run(request, settings, output=values["output"], reply=reply, fresh=values["fresh"])

@@ -1,25 +1,26 @@
 """`darkroom grid PROMPT --x FIELD=VALUES …`: one picture again and again, one thing changed."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from darkroom.cli.boundary import Reply
 from darkroom.cli.options import (
+    FRESH,
     JSON,
     OUTPUT,
     PICTURE_BLOCKS,
     PLAIN_FLAGS,
     SETTING_FLAGS,
     Grouped,
+    called,
     flags,
     given,
     pass_reply,
     request_of,
 )
-from darkroom.cli.running import chosen, refuse, run
+from darkroom.cli.running import run
 from darkroom.core.errors import BadRequest, shorten
 from darkroom.core.request import ImageRequest
 from darkroom.core.series import GridRequest
@@ -27,9 +28,6 @@ from darkroom.core.settings import Configured, Settings
 
 GRID_FLAGS = tuple(
     name for name in GridRequest.model_fields if name not in ("kind", "base", "x", "y", "z")
-)
-FRESH = click.option(
-    "--fresh", is_flag=True, help="Begin anew in a folder that holds another series; nothing goes."
 )
 
 
@@ -87,39 +85,10 @@ def grid(reply: Reply, /, prompt: str, *, output: str | None, fresh: bool, **val
     """
     asked = {name: values[name] for name in ("x", "y", "z") if values[name] is not None}
     asked |= given({name: values[name] for name in GRID_FLAGS})
+    if not (asked.keys() & {"x", "y", "z"} or values["matrix"]):
+        hint = 'Say what changes: --x "steps=10,20,30", or --matrix with parts between | signs.'
+        raise BadRequest("nothing changes in this grid", hint=hint)
     base = {"prompt": prompt, **request_of(values)}
-    request = GridRequest.parse({"base": base, **asked})
+    request = GridRequest.parse({"base": base, **asked}, called=called())
     settings = Configured.load_here(given({name: values[name] for name in SETTING_FLAGS})).values
-    check(request, settings, reply)
-    begin_anew(output, fresh=fresh)
-    run(request, settings, output=output, reply=reply)
-
-
-def check(request: GridRequest, settings: Settings, reply: Reply) -> None:
-    """Refuse what any cell would be refused for, before torch's seconds; say how many there are."""
-    from darkroom.core.grid import cells
-    from darkroom.core.places import models, sources
-    from darkroom.library.models import Library
-
-    found = cells(request)
-    count = len(found) * request.base.count
-    reply.note(f"this makes {count:,} picture{'s' if count > 1 else ''}")
-    library = Library.of(settings, tell=reply.note)
-    seen = set()
-    for cell in found:
-        asked = cell.request
-        files = (asked.model, asked.vae, asked.prompt, *models(asked), *sources(asked))
-        if files not in seen:
-            seen.add(files)
-            refuse(asked, library)
-
-
-def begin_anew(output: str | None, *, fresh: bool) -> None:
-    """Put aside the list of what is in the folder, where the user says so."""
-    from darkroom.jobs.manifest import forget
-
-    folder: Path | None = chosen(output)
-    if fresh and folder is None:
-        raise BadRequest("--fresh needs a folder", hint="Name it with -o.")
-    if fresh and folder is not None:
-        forget(folder)
+    run(request, settings, output=output, reply=reply, fresh=fresh)

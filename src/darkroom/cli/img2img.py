@@ -11,15 +11,18 @@ from darkroom.cli.options import (
     PLAIN_FLAGS,
     SETTING_FLAGS,
     Grouped,
+    called,
     flags,
     given,
     pass_reply,
     request_of,
 )
 from darkroom.cli.running import run
+from darkroom.core.errors import BadRequest
 from darkroom.core.request import ImageRequest
 from darkroom.core.settings import Configured, Settings
 
+SIDES = frozenset({"left", "right", "up", "down"})
 PICTURE = ("init",)  # what the argument PICTURE says, and no flag
 
 
@@ -56,7 +59,7 @@ def inpaint(reply: Reply, /, picture: str, prompt: str, **values: Any) -> None:
     """Paint a part of PICTURE anew, as PROMPT says.
 
     The part is what is white in --mask, what a --sketch painted over, or what is transparent in
-    the picture itself. All else stays as it is to the last bit.
+    the picture itself. Outside the mask and its blur all stays as it is to the last bit.
 
     \b
     darkroom inpaint photo.png "a cat in a striped shirt" --mask shirt.png
@@ -93,7 +96,10 @@ def _run(
     fields = request_of(values)
     if needs:
         fields.setdefault(needs, {})
+    if needs == "outpaint" and not SIDES.intersection(fields[needs]):
+        told = "it is not said where the picture goes on"
+        raise BadRequest(told, hint="Say by how many pixels at which side: --left 64.")
     fields["init"] = {"image": picture, **fields.get("init", {})}
-    request = ImageRequest.parse({"prompt": prompt, **fields})
+    request = ImageRequest.parse({"prompt": prompt, **fields}, called=called())
     settings = Configured.load_here(given({name: values[name] for name in SETTING_FLAGS}))
     run(request, settings.values, output=output, reply=reply)

@@ -10,7 +10,10 @@ from pydantic import BaseModel
 from darkroom.cli.boundary import DONE, FAILED, Reply
 from darkroom.cli.options import JSON, pass_reply
 from darkroom.core.errors import BadFile, NoMetadata, StudioError, printable
+from darkroom.core.fields import STORED
+from darkroom.core.processing import AUTO, CutoutRequest, UpscaleRequest
 from darkroom.core.recipe import Recipe
+from darkroom.core.request import ImageRequest
 from darkroom.media.metadata import Found, find
 
 _PICTURES = frozenset(
@@ -37,7 +40,10 @@ def info(reply: Reply, /, files: tuple[Path, ...]) -> int:
     shown.
     """
     if len(files) == 1 and not files[0].is_dir():
-        _show(reply, found_in(files[0]))
+        only = found_in(files[0])
+        if not reply.as_json and (why := _no_picture(files[0])):
+            reply.note(why)
+        _show(reply, only)
         return DONE
     rows = [_row(path) for path in each_picture(files)]
     if reply.as_json:
@@ -61,6 +67,18 @@ def each_picture(files: tuple[Path, ...]) -> Iterator[Path]:
             told = f"the folder {path} cannot be read: {error.strerror}"
             raise BadFile(told, hint=hint) from None
         yield from (name for name in names if name.suffix.lower() in _PICTURES)
+
+
+def _no_picture(path: Path) -> str:
+    """Why a file that is called like a picture is none; "" where it is one."""
+    from darkroom.media.picture import picture_size
+
+    if path.suffix.lower() in _PICTURES:
+        try:
+            picture_size(path)
+        except BadFile as error:
+            return str(error)
+    return ""
 
 
 def found_in(path: Path) -> Found:
@@ -100,7 +118,8 @@ def _show(reply: Reply, found: Found) -> None:
         return
     rows = _theirs(found) if found.recipe is None else _ours(found.recipe)
     for title, value in rows:
-        click.echo(f"{printable(title):16} {printable(value)}")
+        for number, line in enumerate(value.splitlines() or [""]):
+            click.echo(f"{printable('' if number else title):16} {printable(line)}")
 
 
 _ALWAYS = (
@@ -121,8 +140,10 @@ def _ours(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if recipe.template is not None:
         yield "template", recipe.template.prompt
         yield "styles", ", ".join(recipe.template.styles)
+    yield from _done(recipe)
     yield from _fields(recipe.request)
-    yield "seed", str(recipe.seed)
+    if isinstance(recipe.request, ImageRequest) or getattr(recipe.request, "paint", None):
+        yield "seed", str(recipe.seed)
     if recipe.variation_seed is not None:
         yield "variation seed", str(recipe.variation_seed)
     yield from ((used.role, f"{used.name} ({used.sha256[:10]})") for used in recipe.models)
@@ -130,6 +151,29 @@ def _ours(recipe: Recipe) -> Iterator[tuple[str, str]]:
     yield "versions", ", ".join(f"{name} {text}" for name, text in recipe.versions.items())
     if recipe.source:
         yield "before", recipe.source
+
+
+def _done(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """What was done to a picture that was finished before."""
+    request = recipe.request
+    used = {model.role: model.name for model in recipe.models}
+    if isinstance(request, CutoutRequest):
+        model = used.get("segmenter") or ("auto" if request.model == AUTO else request.model)
+        yield "cut out", f"with {model}{', the mask alone' if request.mask_only else ''}"
+    elif isinstance(request, UpscaleRequest):
+        sides = " x ".join(str(side) for side in (request.width, request.height) if side)
+        size = f"to {sides} px" if sides else f"{request.scale:g}x"
+        painted = ", detail painted in" if request.paint else ""
+        yield "upscaled", f"{size} with {used.get('upscaler', request.upscaler)}{painted}"
+
+
+def _value(name: str, value: object) -> str:
+    """In words; of a picture that is named by its content, the start of that."""
+    if name == "init strength" and value == 0:
+        return "0 (the picture as it is)"
+    if isinstance(value, str) and value.startswith(STORED):
+        return value.removeprefix(STORED)[:10]
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _fields(part: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -145,7 +189,7 @@ def _fields(part: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
         elif not prefix and name in _ELSEWHERE:
             continue
         elif value != field.default or (not prefix and name in _ALWAYS and value is not None):
-            yield title, str(value)
+            yield title, _value(title, value)
 
 
 def _theirs(found: Found) -> Iterator[tuple[str, str]]:

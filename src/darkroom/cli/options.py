@@ -8,6 +8,7 @@ too, as `--hires`. A list of blocks is one flag that may be given again (cli/spe
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any, get_args
 
 import click
@@ -17,7 +18,9 @@ from pydantic.fields import FieldInfo
 from darkroom.cli.boundary import Reply
 from darkroom.cli.spelled import SPELLED
 from darkroom.core.errors import BadRequest
+from darkroom.core.fields import Called, dotted
 from darkroom.core.request import ImageRequest
+from darkroom.core.series import KINDS
 
 Command = Callable[..., Any]
 
@@ -27,6 +30,20 @@ PROMPT_FLAGS = ("embeddings_dirs", "wildcards_dirs", "styles_files")
 IMAGE_FLAGS = ("image_format", "image_quality", "image_metadata", "image_stealth")
 # Of verbs that make pictures.
 SETTING_FLAGS = (*IMAGE_FLAGS, *DEVICE_FLAGS, *PROMPT_FLAGS, "preview_seconds")
+
+# The headings under which `--help` lists settings, and the order of those that come last.
+_HEADINGS: Mapping[str, str] = {
+    **dict.fromkeys(IMAGE_FLAGS, "picture files"),
+    **dict.fromkeys((*MODEL_FLAGS, *PROMPT_FLAGS), "folders"),
+    **dict.fromkeys(("device", "dtype", "threads", "preview_seconds"), "machine"),
+}
+_BRIEF = (
+    "noise", "sampler", "schedule", "guidance", "picture files", "machine", "folders",
+)  # fmt: skip
+ALL = "darkroom.help_all"  # in a context's `meta`, where all is to be told
+_LAST = (
+    "prompt", "noise", "sampler", "schedule", "guidance", "picture files", "machine", "folders",
+)  # fmt: skip
 
 # Fields of a request for pictures, as verbs offer them: `kind` is the verb, `prompt` its argument.
 PICTURE_BLOCKS = ("init", "mask", "outpaint", "loopback")
@@ -39,6 +56,9 @@ OUTPUT = click.option(
     "--output",
     metavar="PATH",
     help="The name of a .png, .jpg, .webp or .avif file, or a folder.  [default: outputs/<date>/]",
+)
+FRESH = click.option(
+    "--fresh", is_flag=True, help="Begin anew in a folder that holds another series; nothing goes."
 )
 pass_reply = click.make_pass_decorator(Reply)
 
@@ -66,19 +86,61 @@ class Flag(click.Option):
         self.group = group
 
 
+def _show_all(context: click.Context, _option: click.Parameter, value: bool) -> None:
+    if value:
+        context.meta[ALL] = True
+        click.echo(context.get_help(), color=context.color)
+        context.exit()
+
+
+def _names(records: Iterable[tuple[str, str]], width: int) -> str:
+    """The names of options alone, as a paragraph; no name is broken."""
+    words = (told.split()[0].rstrip(",") for told, _ in records)
+    text = fill(
+        "  ".join(words),
+        width,
+        break_on_hyphens=False,
+        initial_indent="  ",
+        subsequent_indent="  ",
+    )
+    return f"{text}\n"
+
+
 class Grouped(click.Command):
-    """A command whose help lists its options under headings, the ungrouped ones first."""
+    """A command whose help lists its options under headings: what is used most comes first.
+
+    Of the groups in _BRIEF it gives the names only; `--help-all` tells of them too.
+    """
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The parameters, and `--help-all` where there is more to tell."""
+        found = super().get_params(ctx)
+        if not any(getattr(each, "group", "") in _BRIEF for each in found):
+            return found
+        more = click.Option(
+            ["--help-all"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_all,
+            help="Show this with every option explained.",
+        )
+        return [*found, more]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one section per group, in the order in which the groups first come."""
+        """Write one section per group: the ungrouped, others as they first come, then _LAST."""
         sections: dict[str, list[tuple[str, str]]] = {"": []}
         for option in self.get_params(ctx):
             record = option.get_help_record(ctx) if isinstance(option, click.Option) else None
             if record is not None:
                 sections.setdefault(getattr(option, "group", ""), []).append(record)
-        for group, records in sections.items():
+        place = {group: number for number, group in enumerate(_LAST, 1)}
+        for group, records in sorted(sections.items(), key=lambda each: place.get(each[0], 0)):
             with formatter.section(group.capitalize() or "Options"):
-                formatter.write_dl(records)
+                if group in _BRIEF and ALL not in ctx.meta:
+                    formatter.write(_names(records, formatter.width))
+                else:
+                    formatter.write_dl(records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +160,7 @@ def slots(model: type[BaseModel], names: Iterable[str] | None = None) -> Iterato
         field = model.model_fields[name]
         block = block_of(field)
         if block is None or _is_list(field):
-            group = str(_told(field, "group")) or (name if block else "")
+            group = str(_told(field, "group")) or (name if block else _HEADINGS.get(name, ""))
             yield Slot(name, (name,), field, group)
             continue
         inner = [
@@ -110,6 +172,8 @@ def slots(model: type[BaseModel], names: Iterable[str] | None = None) -> Iterato
             )
             for key, part in block.model_fields.items()
         ]
+        # What the block adds stands before what it has like other blocks.
+        inner.sort(key=lambda slot: slot.path[-1] not in block.__annotations__)
         if name not in {slot.name for slot in inner} and _of_nothing(block):
             yield Slot(name, (name,), field, inner[-1].group, switch=True)
         yield from inner
@@ -159,6 +223,30 @@ def request_of(values: Mapping[str, Any], model: type[BaseModel] = ImageRequest)
                 )
             found[block][key] = value
     return found
+
+
+def called(model: type[BaseModel] = ImageRequest) -> Called:
+    """What the fields of `model` are called on the command line, also as the base of a series."""
+    known = {
+        slot.path: _dashed(slot.name.removesuffix("s") if slot.name in SPELLED else slot.name)
+        for slot in slots(model)
+    }
+
+    def name(place: tuple[int | str, ...]) -> str:
+        if place[:1] == ("base",):
+            place = place[2:] if place[1:2] and place[1] in KINDS else place[1:]
+        flag = next((known[place[:end]] for end in (2, 1) if place[:end] in known), "")  # type: ignore[index]
+        if not flag:
+            return dotted(place) if place else ""
+        part = dotted(place[2:]) if len(place) > 2 else ""
+        if place[2:3] == ("box",) and len(place) > 3:
+            part = _SIDES[int(place[3])]
+        return f"{flag} ({part})" if part else flag
+
+    return name
+
+
+_SIDES = ("left", "top", "width", "height")  # of the box of a region
 
 
 def _flag(slot: Slot) -> Callable[[Command], Command]:

@@ -8,6 +8,7 @@ from typing import IO, Any
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 from darkroom.cli.boundary import Reply
@@ -30,9 +31,12 @@ def follow(events: Iterable[Event], reply: Reply) -> None:
     failure: StudioError | None = None
     progress = _bar(console)
     with progress if seen and not reply.as_json else nullcontext():
-        bar = progress.add_task("Starting", total=None, steps="", rate="", preview="")
+        bar = progress.add_task("Starting", total=None, steps="", rate="")
+        previewed = False
         for event in events:
-            _show(progress, bar, event)
+            if event.kind != "preview" or (seen and not previewed):
+                _show(progress, bar, event)
+            previewed = previewed or event.kind == "preview"
             match event.kind:
                 case "artifact":
                     images.append(event.data)
@@ -41,7 +45,8 @@ def follow(events: Iterable[Event], reply: Reply) -> None:
                 case "caption":
                     reply.fields.setdefault("captions", []).append(event.data)
                     if not reply.as_json:
-                        click.echo(printable(event.data["text"]))
+                        of = f"{event.data['of']}: " if "of" in event.data else ""
+                        click.echo(printable(f"{of}{event.data['text']}"))
                 case "sheet":
                     reply.fields.setdefault("sheets", []).append(event.data["path"])
                 case "warning":
@@ -53,6 +58,7 @@ def follow(events: Iterable[Event], reply: Reply) -> None:
                     failure = from_event(event.data)
                 case _:
                     pass
+    _echo_sheet(reply.fields.get("sheets", ()) if echo else ())
     if failure is not None:
         raise failure
 
@@ -62,15 +68,21 @@ def _plain(value: float | str) -> str:
 
 
 def _bar(console: Console) -> Progress:
+    """A bar of one line; where there is little room, the description is cut."""
+    whole = Column(no_wrap=True)
     return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[steps]}"),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[preview]}", style="dim", markup=False),
+        TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+        ),
+        BarColumn(20),
+        TextColumn("{task.fields[steps]}", table_column=whole),
+        TextColumn("{task.fields[rate]}", table_column=whole),
+        TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
         console=console,
         transient=True,
+        expand=True,
         redirect_stdout=False,  # that is for the paths, in a pipe
     )
 
@@ -83,8 +95,8 @@ def _show(progress: Progress, bar: TaskID, event: Event) -> None:
             total = data["images"] * data["steps"] if data["steps"] else None
             progress.update(bar, description=printable(data["model"]), total=total)
             if values := data.get("recommended"):
-                told = ", ".join(f"{name} {_plain(value)}" for name, value in values.items())
-                text = f"{printable(told)}: as the model recommends"
+                told = (f"{name.replace('_', ' ')} {_plain(v)}" for name, v in values.items())
+                text = f"{printable(', '.join(told))}, as the model recommends"
                 progress.console.print(Text(text, "dim"), soft_wrap=True)
             for text in data.get("networks", ()):
                 progress.console.print(Text(f"With {printable(text)}", "dim"), soft_wrap=True)
@@ -96,12 +108,13 @@ def _show(progress: Progress, bar: TaskID, event: Event) -> None:
                 completed=data["done"],
                 description=_working_on(data),
                 steps=f"step {data['step']}/{data['steps']}",
-                rate=f"{data['rate']:.2f} it/s",
+                rate=f"{data['rate']:.{1 if data['rate'] >= 1 else 2}f} it/s",
             )
         case "preview":
-            progress.update(bar, preview=f"preview: {printable(data['path'])}")
+            text = f"Preview: {printable(data['path'])}"
+            progress.console.print(Text(text, "dim"), soft_wrap=True)
         case "artifact":
-            seed = (f"  seed {data['seed']}", "dim")
+            seed = ("" if data["seed"] is None else f"  seed {data['seed']}", "dim")
             line = Text.assemble(("Saved ", "green"), printable(data["path"]), seed)
             progress.console.print(line, soft_wrap=True)
         case "sheet":
@@ -109,6 +122,9 @@ def _show(progress: Progress, bar: TaskID, event: Event) -> None:
             progress.console.print(line, soft_wrap=True)
         case "warning":
             progress.console.print(_note(data["text"]), soft_wrap=True)
+        case "caption" if "path" in data:
+            line = Text.assemble(("Saved ", "green"), printable(data["path"]))
+            progress.console.print(line, soft_wrap=True)
         case "queued" | "caption" | "done" | "failed":
             pass
 
@@ -120,6 +136,13 @@ def _working_on(data: Mapping[str, Any]) -> str:
 
 def _note(text: str) -> Text:
     return Text.assemble(("Note: ", "yellow"), printable(text))
+
+
+def _echo_sheet(sheets: Iterable[str]) -> None:
+    """Print the path of the picture that shows the others together, which comes last."""
+    grids = [path for path in sheets if path.endswith(".png")]
+    if grids:
+        _echo(grids[-1])
 
 
 def _echo(path: str) -> None:

@@ -8,7 +8,16 @@ from typing import Any
 import click
 
 from darkroom.cli.boundary import Reply
-from darkroom.cli.options import JSON, OUTPUT, SETTING_FLAGS, Grouped, flags, given, pass_reply
+from darkroom.cli.options import (
+    FRESH,
+    JSON,
+    OUTPUT,
+    SETTING_FLAGS,
+    Grouped,
+    flags,
+    given,
+    pass_reply,
+)
 from darkroom.cli.running import run as run_request
 from darkroom.core.errors import BadFile
 from darkroom.core.series import parse_request
@@ -19,11 +28,12 @@ MOST_BYTES = 64 << 20  # of a request
 
 @click.command(cls=Grouped)
 @click.argument("file", metavar="REQUEST.json", type=click.Path(path_type=Path, allow_dash=True))
+@FRESH
 @OUTPUT
 @JSON
 @flags(Settings, SETTING_FLAGS)
 @pass_reply
-def run(reply: Reply, /, file: Path, output: str | None, **values: Any) -> None:
+def run(reply: Reply, /, file: Path, *, output: str | None, fresh: bool, **values: Any) -> None:
     """Run the request in the file REQUEST.json, or in standard input where it is -.
 
     Its `kind` says what is asked for: image, upscale, cutout, caption, grid or batch; without one
@@ -34,7 +44,7 @@ def run(reply: Reply, /, file: Path, output: str | None, **values: Any) -> None:
     """
     request = parse_request(_document(file))
     settings = Configured.load_here(given(values)).values
-    run_request(request, settings, output=output, reply=reply)
+    run_request(request, settings, output=output, reply=reply, fresh=fresh)
 
 
 def _document(path: Path) -> object:

@@ -2,13 +2,14 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Flag
 from typing import TYPE_CHECKING, Any
 
 from darkroom.cli.boundary import Reply
+from darkroom.core.errors import BadRequest
 from darkroom.core.event import Event
 from darkroom.core.prompt import networks, wishes, without_comments
 from darkroom.core.recipe import Recipe
@@ -32,8 +33,12 @@ def run(
     output: str | None,
     reply: Reply,
     like: Recipe | None = None,
+    fresh: bool = False,
 ) -> None:
-    """Run `request` and show how it goes; `like` is the recipe that is made again, if it is one."""
+    """Run `request` and show how it goes; `like` is the recipe that is made again, if it is one.
+
+    `fresh` begins a grid or a batch anew in a folder that holds another.
+    """
 
     def start(worker: "Worker", **given: Any) -> Iterator[Event]:
         return worker.run(request, like=like, **given)
@@ -41,21 +46,33 @@ def run(
     # What can be refused without torch is refused before its seconds are spent.
     from darkroom.library.models import Library
 
+    series = isinstance(request, GridRequest | BatchRequest)
+    if isinstance(request, GridRequest | BatchRequest):
+        reply.note(counted(request))
     refuse(request, Library.of(settings, tell=reply.note))
     Place.chosen(chosen(output), settings.outputs_dir, getattr(request, "count", 1))
+    if fresh and not series:
+        reply.note("--fresh has no effect: this is no grid and no batch")
+    elif fresh:
+        _begin_anew(output)
     work(start, settings, output=output, reply=reply)
 
 
 def refuse(request: Request, library: "Library") -> None:
     """Raise for a picture or model that is not here, and for a network that does not fit.
 
-    Choices and styles may change which networks they are: those the worker looks at, and what a
-    grid or a batch puts into its requests.
+    Choices and styles may change which networks they are: those the worker looks at, and what the
+    items of a batch say.
     """
     from darkroom.jobs.intake import models_of, pictures_there
     from darkroom.library.tags import files_for
 
-    if isinstance(request, GridRequest | BatchRequest):
+    if isinstance(request, GridRequest):
+        for each in _unlike(request):
+            refuse(each, library)
+        return
+    if isinstance(request, BatchRequest):
+        refuse(request.base, library)
         return
     pictures_there(request)
     card = models_of(request, library).card
@@ -64,6 +81,48 @@ def refuse(request: Request, library: "Library") -> None:
     asked, _ = wishes(networks(without_comments(request.prompt))[1])
     if not (request.dynamic_prompts and any(sign in request.prompt for sign in ("{", "__"))):
         files_for(library, card, asked)
+
+
+def counted(request: GridRequest | BatchRequest) -> str:
+    """How much there is to do, in words; BadRequest where that cannot be found out."""
+    if isinstance(request, GridRequest):
+        from darkroom.core.grid import pictures
+
+        number = pictures(request)
+        return f"this makes {number:,} picture{'s' if number > 1 else ''}"
+    from darkroom.media.archives import Archives
+    from darkroom.media.listing import listed
+
+    archives = Archives()
+    try:
+        number = len(listed(request, archives).items)
+    finally:
+        archives.close()
+    if isinstance(request.base, ImageRequest):
+        number *= request.base.count
+    return f"{number:,} picture{'' if number == 1 else 's'} to do"
+
+
+def _unlike(grid: GridRequest) -> Iterable[ImageRequest]:
+    """The requests of a grid's cells, but one alone of those that name the same files."""
+    from darkroom.core.grid import cells
+    from darkroom.core.places import models, sources
+
+    found: dict[tuple[object, ...], ImageRequest] = {}
+    for asked in (cell.request for cell in cells(grid)):
+        files = (asked.model, asked.vae, asked.prompt, *models(asked), *sources(asked))
+        found.setdefault(files, asked)
+    return found.values()
+
+
+def _begin_anew(output: str | None) -> None:
+    """Put aside the list of what is in the folder."""
+    from darkroom.jobs.manifest import forget
+
+    folder = chosen(output)
+    if folder is None:
+        raise BadRequest("--fresh needs a folder", hint="Name it with -o.")
+    forget(folder)
 
 
 def work(start: Start, settings: Settings, *, output: str | None, reply: Reply) -> None:

@@ -23,9 +23,9 @@ DEFAULT = Path("sheet.png")
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    default=DEFAULT,
     metavar="SHEET.png",
-    help="The sheet; further pages are called SHEET-2.png and so on.  [default: sheet.png]",
+    help="The sheet; further pages are called SHEET-2.png and so on.  [default: sheet.png, or the"
+    " next free number]",
 )
 @click.option(
     "--columns",
@@ -55,7 +55,7 @@ def sheet(
     /,
     pictures: tuple[Path, ...],
     *,
-    output: Path,
+    output: Path | None,
     columns: int,
     rows: int,
     field: int,
@@ -67,16 +67,16 @@ def sheet(
     from darkroom.media.contact import contact_sheets
     from darkroom.media.files import publish
 
-    if output.suffix.lower() != ".png":
+    if output is not None and output.suffix.lower() != ".png":
         raise BadRequest(f"cannot write {output.name!r}", hint="Give a name that ends in .png.")
     paths = list(each_picture(pictures))
     if not paths:
         raise BadRequest("there are no pictures in the folder", hint="Name another folder.")
-    names, sheets = _names(output), reply.fields.setdefault("sheets", [])
+    names, sheets = _names(output or DEFAULT), reply.fields.setdefault("sheets", [])
     for made in contact_sheets(paths, columns=columns, rows=rows, field=field):
         buffer = io.BytesIO()
         made.image.save(buffer, "PNG", compress_level=4)
-        written = publish(iter([next(names)]), buffer.getvalue())
+        written = publish(iter([next(names)]) if output else names, buffer.getvalue())
         sheets.append(str(written))
         for path in made.unread:
             reply.note(f"{path} cannot be read as a picture")

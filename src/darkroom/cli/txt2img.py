@@ -11,6 +11,7 @@ from darkroom.cli.options import (
     PLAIN_FLAGS,
     SETTING_FLAGS,
     Grouped,
+    called,
     flags,
     given,
     pass_reply,
@@ -45,6 +46,6 @@ def txt2img(reply: Reply, /, prompt: str, output: str | None, **values: Any) -> 
     darkroom txt2img "an orange cat" --count 4 --seed 7 --steps 30 -o cats/
     darkroom txt2img "a castle" --hires --hires-strength 0.5 --detail face
     """
-    request = ImageRequest.parse({"prompt": prompt} | request_of(values))
+    request = ImageRequest.parse({"prompt": prompt} | request_of(values), called=called())
     settings = Configured.load_here(given({name: values[name] for name in SETTING_FLAGS}))
     run(request, settings.values, output=output, reply=reply)

@@ -196,7 +196,9 @@ def _annotation(path: tuple[str, ...], title: str) -> Any:
             many = False
             continue
         if model is None or many or part not in model.model_fields or part == "kind":
-            hint = f"Write {path[0]}.0.{path[-1]}: there may be several." if many else ""
+            hint = "Name a setting, such as steps, cfg_scale, sampler or hires.strength."
+            if many:
+                hint = f"Write {path[0]}.0.{path[-1]}: there may be several."
             raise UnknownName("axis", title, field_names(), hint=hint)
         annotation = model.model_fields[part].annotation
         model = _block(annotation)

@@ -22,6 +22,7 @@ from darkroom.core.request import ImageRequest
 from darkroom.core.series import BatchRequest
 
 Single = ImageRequest | UpscaleRequest | CutoutRequest | CaptionRequest
+DRAWN = 2**32  # seeds that nobody gave are below this, as other programs' are
 PROMPTS = ("prompt", "negative_prompt")
 OWN_COLUMNS: Mapping[str, str] = {
     "image": "image", "file": "image", "file_name": "image", "filename": "image",
@@ -47,6 +48,7 @@ class Item:
     """One thing to do."""
 
     name: str  # of its results: without an ending, "/" between folders; no two are alike
+    key: str = ""  # what it is known by from run to run, also when another takes its name
     told: str  # what messages call it
     picture: Located | None = None
     mask: Located | None = None
@@ -82,18 +84,15 @@ def column(name: str, base: BaseModel) -> str:
 def request_of(
     batch: BatchRequest,
     item: Item,
+    paths: Mapping[str, Path],
     *,
-    image: str | None,
-    mask: str | None,
     said: Mapping[str, Any],
     drawn: int,
 ) -> Single:
-    """The request for `item`; `said` is what its name, text or metadata say, by fields.
+    """The request for `item`, whose "image" and "mask" are the files in `paths`.
 
-    `drawn` is the seed of the batch, where the user gave none.
-
-    `image` and `mask` are the files of its pictures. BadRequest where something is missing or does
-    not go together.
+    `said` is what its name, text or metadata say, by fields; `drawn` is the seed of the batch,
+    where the user gave none. BadRequest where something is missing or does not go together.
     """
     base = batch.base
     data = base.model_dump(exclude_unset=True) | {"kind": base.kind}
@@ -106,12 +105,12 @@ def request_of(
         for text in reversed(texts):
             if text:
                 data[name] = joined(data.get(name, ""), str(text), batch.prompt_place)
-    if image is not None:
-        _put_image(data, base, image)
+    if "image" in paths:
+        _put_image(data, base, str(paths["image"]))
     elif EACH in sources(base):
         raise BadRequest(f"{item.told} has no picture, and the request begins with one")
-    if mask is not None:
-        place(("mask", "image"), mask, data)
+    if "mask" in paths:
+        place(("mask", "image"), str(paths["mask"]), data)
     return seeded(type(base).parse(data), drawn, _offset(batch, item, said))
 
 
@@ -160,7 +159,9 @@ def seeded(request: Single, drawn: int, offset: int = 0) -> Single:
 
 
 def _sum(seed: int | None, drawn: int, offset: int) -> int:
-    return ((drawn if seed is None else seed) + offset) % (MAX_SEED + 1)
+    if seed is None:
+        return (drawn + offset) % DRAWN
+    return (seed + offset) % (MAX_SEED + 1)
 
 
 def _offset(batch: BatchRequest, item: Item, said: Mapping[str, Any]) -> int:

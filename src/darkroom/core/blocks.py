@@ -123,7 +123,7 @@ class Init(Frozen):
 
 
 class Mask(Frozen):
-    """What of the picture is painted anew; all else stays as it is to the last bit."""
+    """What of the picture is painted anew; outside its blur all stays as it is to the last bit."""
 
     image: Source | None = Field(
         None,
@@ -144,7 +144,8 @@ class Mask(Frozen):
     )
     blur: Blur = Field(
         4.0,
-        description="Blur of the mask's border, in pixels.",
+        description="Blur of the mask's border, in pixels; it reaches 2.5 times as far outwards. 0"
+        " changes nothing outside the mask.",
         json_schema_extra=in_group("mask", 1, "mask_blur"),
     )
     blur_x: Blur | None = Field(
@@ -319,15 +320,15 @@ class Hires(Sampled):
         None, description="Height instead of a scale.", json_schema_extra=in_group("hires", 8)
     )
     upscaler: Name = Field(
-        "Latent",
-        description="What enlarges: Latent, Latent (antialiased), Latent (bicubic), Latent (bicubic"
-        " antialiased), Latent (nearest), Latent (nearest-exact), Lanczos, Nearest, or an upscaler"
-        " of `darkroom models`.",
+        "auto",
+        description="What enlarges: auto, the one that comes along; Lanczos, Nearest, or an"
+        " upscaler of `darkroom models`; Latent, or Latent with (antialiased), (bicubic), (bicubic"
+        " antialiased), (nearest) or (nearest-exact), which want a strength above 0.5.",
         json_schema_extra=in_group("hires"),
     )
     strength: Share = Field(
-        0.7,
-        description="Denoising strength of the second run.",
+        0.3,
+        description="Denoising strength of the second run: 0.3 adds detail, 0.6 changes it.",
         json_schema_extra=in_group("hires", 0.05),
     )
     first: Source | None = Field(

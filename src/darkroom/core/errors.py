@@ -121,7 +121,17 @@ def suggested(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     begun = [k for k in names if len(name) >= LEAST_START and _begins(parts[k], folded)]
     alike = {part: k for k in reversed(names) for part in parts[k]}
     found = [alike[part] for part in nearest(folded, alike, 2 * count)]
-    return list(dict.fromkeys((*sorted(begun, key=len)[:count], *found)))[:count]
+    unlike = {_plain(k): k for k in reversed((*sorted(begun, key=len)[:count], *found))}
+    return list(reversed(unlike.values()))[:count]
+
+
+def about(what: str, text: str) -> str:
+    """`text` with `what` it is about in front, but where it says that itself."""
+    return text if what in text else f"{what}: {text}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", name.casefold())
 
 
 def _begins(parts: Iterable[str], start: str) -> bool:

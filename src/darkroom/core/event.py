@@ -20,9 +20,10 @@ class Event:
     - step: `image`, `step` of `steps` (from 1), `done` (steps of all pictures so far), `rate` (per
       second)
     - preview: `image`, `path`
-    - artifact: `image`, `path`, `seed`, `seconds`, `sha256`
+    - artifact: `image`, `path`, `seed` (null where nothing was drawn), `seconds`, `sha256`
     - caption: `image`, `text`, `tags` (pairs of a name and how sure it is, the surest first),
-      `heads` (what was decided one by one: the same pairs by head)
+      `heads` (what was decided one by one: the same pairs by head); in a batch `of` which picture,
+      and the `path` of its file
     - sheet: `path` of a picture or page that shows the others together; written over as it grows
     - warning: `text`
     - done: `images`, `seconds`

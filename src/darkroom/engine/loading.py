@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from darkroom.core.errors import BadFile, BadRequest
+from darkroom.core.errors import BadFile, BadRequest, OutOfMemory
 from darkroom.core.model import Arch, ModelCard
 from darkroom.engine.conditioning import Encodings
 from darkroom.engine.device import Device
@@ -29,6 +30,7 @@ from darkroom.weights.header import Header, read_header
 from darkroom.weights.layouts.entry import Entry
 from darkroom.weights.topology import FACTOR, SD_SCALE, SDXL_SCALE, VaeDims
 
+T = TypeVar("T")
 SDXL_LIKE = (Arch.SDXL, Arch.SDXL_REFINER)  # of its latents; all others have SD1's
 
 
@@ -46,6 +48,9 @@ class Loader:
 
         BadRequest when there is neither, BadFile when the two do not fit.
         """
+        return self._with_room(lambda: self._model(card, vae), _keys(card, vae))
+
+    def _model(self, card: ModelCard, vae: ModelCard | None) -> Model:
         file, keys = _File(Path(card.path)), _keys(card, vae)
         base = self._cache.find(keys[0], Checkpoint)
         detected = file.detected if base is None else base.networks.detected
@@ -75,13 +80,13 @@ class Loader:
         found = self._cache.find(key, kind)
         if found is None:
             self._cache.make_room(size, (key,))
-            found = make()
+            found = self._with_room(make, (key,))
             self._cache.keep(key, found)
         return found
 
-    def drop_others(self, model: Model) -> None:
+    def drop_others(self, model: Model | None) -> None:
         """Give up all but what `model` is made of."""
-        self._cache.drop_others(_keys(model.card, model.vae_card))
+        self._cache.drop_others(() if model is None else _keys(model.card, model.vae_card))
 
     @property
     def _placement(self) -> Placement:
@@ -89,6 +94,17 @@ class Loader:
         return Placement(
             device=device.torch, dtype=device.dtype, channels_last=device.channels_last
         )
+
+    def _with_room(self, load: Callable[[], T], keep: tuple[Hashable, ...]) -> T:
+        """What `load` loads; where memory runs out it is tried again with only `keep` in it."""
+        try:
+            with self._device.guard():
+                return load()
+        except OutOfMemory:
+            self._cache.drop_others(keep)
+            self._device.empty_cache()
+        with self._device.guard():
+            return load()
 
     def _make_room(self, rows: Iterable[Entry], keep: tuple[Hashable, ...]) -> None:
         """Room in the cache for the tensors of these rows."""

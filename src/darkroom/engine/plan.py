@@ -17,7 +17,10 @@ VAE_FACTOR = 8  # the same for the decoder, at full resolution
 TILES = (64, 32, 16)  # latent pixels; below 16 the overlap is most of a tile
 BLEND_BYTES = 4 * (3 + 1 + 3)  # per pixel: sum and weight of the tiles, and their quotient
 MIB = 1 << 20
+CHOICES = ("split_guidance", "tile")  # of a plan, that can matter to the last bit
 MAX_BATCH = 8  # pictures in one call on an accelerator; more gains nothing there
+
+Record = dict[str, int | str | bool | None]  # of a plan, in a recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,12 @@ class Plan:
     split_guidance: bool = False  # both branches of guidance in two calls instead of one
     tile: int | None = None  # side of a VAE tile in latent pixels; None decodes in one piece
     tiling: Tiling = "none"  # axes along which the picture goes on at its opposite edge
+    alone: bool = False  # nothing else is in memory
+
+    @property
+    def size(self) -> str:
+        """What it is for."""
+        return f"{self.width}x{self.height}"
 
     @property
     def sampling_bytes(self) -> int:
@@ -64,9 +73,16 @@ class Plan:
         """Predicted peak beyond the weights."""
         return max(self.sampling_bytes, self.decoding_bytes)
 
-    def tiles(self, height: int, width: int) -> bool:
-        """Whether a latent of that many pixels is decoded, or a picture encoded, in tiles."""
-        return self.tile is not None and max(height, width) > self.tile
+    def tile_for(self, height: int, width: int) -> int | None:
+        """Side of the tiles in which a latent of that size is decoded, or a picture encoded.
+
+        None: in one piece. What is larger than was planned for (a photo that is stretched as a
+        latent) is cut to pieces about as large as that: the plan promised memory for no more.
+        """
+        tile = self.tile
+        if tile is None and height * width * FACTOR**2 > self.width * self.height:
+            tile = max(TILES[0], self.width // FACTOR, self.height // FACTOR)
+        return None if tile is None or max(height, width) <= tile else tile
 
     def smaller_sampling(self) -> "Plan | None":
         """The next smaller way to sample, or None when there is none."""
@@ -99,8 +115,11 @@ class Plan:
         return f"{', '.join(parts)} (about {total / MIB:,.0f} MiB)"
 
     def as_recorded(self, record: Mapping[str, object]) -> "Plan":
-        """This plan with the choices of a `record`, as far as they can matter to a bit."""
-        split, tile = record.get("split_guidance"), record.get("tile")
+        """This plan with the choices of a `record`, as far as they can matter to a bit.
+
+        What stands there under this plan's size goes before what is said of all.
+        """
+        split, tile = (record.get(f"{name} {self.size}", record.get(name)) for name in CHOICES)
         recorded = tile if isinstance(tile, int) and tile >= FACTOR else None
         return replace(
             self,
@@ -108,9 +127,14 @@ class Plan:
             tile=recorded if self.tile is None else self.tile,
         )
 
-    def record(self) -> dict[str, int | str | bool | None]:
+    def record(self) -> Record:
         """What of the plan can matter to the last bit of a pixel, for the recipe."""
         return {"batch": self.batch, "split_guidance": self.split_guidance, "tile": self.tile}
+
+    def beside(self, main: "Plan") -> Record:
+        """The choices of a run beside that of `main`, where they are others, under its size."""
+        mine, others = self.record(), main.record()
+        return {f"{name} {self.size}": mine[name] for name in CHOICES if mine[name] != others[name]}
 
 
 @dataclass(frozen=True, slots=True)

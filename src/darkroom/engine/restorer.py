@@ -7,6 +7,7 @@ RestoreFormer, CVPR 2022. spandrel is an extra; it is given tensors that our own
 the file, never the file.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from torch import Tensor
 
 from darkroom.core.errors import BadFile, BadRequest
 from darkroom.core.model import ModelCard
+from darkroom.core.packaged import install
 from darkroom.engine.device import Device
+from darkroom.engine.precision import finite_pixels
 from darkroom.weights.header import Header, read_header
 from darkroom.weights.reader import open_tensors
 
 SIDE = 512  # px of a face, as the networks want it
-INSTALL = 'pip install "darkroom-studio[faces]"'
 CODEFORMER = "CodeFormer"  # the one that takes a fidelity
 AROUND = ("params_ema.", "params.", "vqvae.", "state_dict.")  # of names; the first is the better
 
@@ -37,13 +39,24 @@ class Restorer:
         self.bytes = size  # memory that the weights take
 
     @torch.inference_mode()
-    def __call__(self, face: Image.Image, *, fidelity: float) -> Image.Image:
-        """The mended `face`; `fidelity` counts where the network takes one (`faithful`)."""
+    def __call__(
+        self, face: Image.Image, *, fidelity: float, say: Callable[[str], None] = lambda text: None
+    ) -> Image.Image:
+        """The mended `face`; `fidelity` counts where the network takes one (`faithful`).
+
+        `say` is told where numbers overflowed; NotFinite where they do in higher precision too.
+        """
         pixels = torch.from_numpy(np.array(face.convert("RGB"), np.float32)).permute(2, 0, 1)
         x = (pixels / 127.5 - 1).unsqueeze(0).to(self._device.torch)
         more = {"weight": fidelity} if self.faithful else {}
+
+        def mended() -> Tensor:
+            weight = next(self._network.parameters())  # of the moment: the guard changes it
+            made: Tensor = self._network(x.to(weight.dtype), **more)[0]
+            return made
+
         with self._device.guard():
-            made: Tensor = self._network(x, **more)[0]
+            made = finite_pixels(mended, self._network, say, who="the network for faces")
             unit = (made[0].float().clamp(-1, 1) + 1) * 127.5
             rgb = unit.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
         return Image.fromarray(rgb)
@@ -74,7 +87,7 @@ def _spandrel(name: str) -> Any:
     except (ImportError, RuntimeError) as error:  # torchvision beside another torch is the latter
         raise BadRequest(
             f"{name} mends faces with spandrel, which cannot be imported here ({error})",
-            hint=f"Install it: {INSTALL}",
+            hint=f"Install it: {install('faces')}",
         ) from error
     try:
         extra = import_module("spandrel_extra_arches")

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor, nn
 
 from darkroom.core.errors import BadFile, BadRequest, OutOfMemory
 from darkroom.core.model import ModelCard
+from darkroom.core.packaged import install
 from darkroom.engine.compact import Compact
 from darkroom.engine.device import Device
 from darkroom.engine.mosaic import Floats, Mosaic, Tiling
@@ -35,7 +37,6 @@ from darkroom.weights.upscaler_ncnn import read_ncnn
 
 TILING = Tiling(tile=256, overlap=16)
 SMALLEST = 32  # px; tiles are not made smaller when memory runs out
-EXTRA = 'pip install "darkroom-studio[upscalers]"'
 
 Say = Callable[[str], None]
 
@@ -70,7 +71,7 @@ class Upscaler:
             try:
                 made = self._tiled(colours, tiling, check=check, say=say)
                 if alpha is not None:
-                    made.putalpha(self._tiled(alpha, tiling, check=check, say=say))
+                    made.putalpha(self._opacity(alpha, tiling, check=check, say=say))
                 return made
             except OutOfMemory:
                 if tiling.tile <= SMALLEST:
@@ -79,6 +80,16 @@ class Upscaler:
                 tiling = replace(tiling, tile=tile, overlap=min(tiling.overlap, tile // 2))
                 self._device.empty_cache()
                 say(f"memory ran out; trying again with tiles of {tile} px")
+
+    def _opacity(
+        self, alpha: Image.Image, tiling: Tiling, *, check: Callable[[], None], say: Say
+    ) -> Image.Image:
+        """`alpha` enlarged; one that is the same everywhere needs no network."""
+        pixels = np.asarray(alpha)
+        level = int(pixels[0, 0])
+        if (pixels == level).all():
+            return Image.new("L", (alpha.width * self.scale, alpha.height * self.scale), level)
+        return self._tiled(alpha, tiling, check=check, say=say)
 
     def _tiled(
         self, picture: Image.Image, tiling: Tiling, *, check: Callable[[], None], say: Say
@@ -111,10 +122,22 @@ class Upscaler:
 
 
 def _parts(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colours or grey, and the opacity where there is one."""
+    """Colours or grey, and the opacity where there is one.
+
+    What nobody sees, often black, gets the colour of the nearest pixel that is seen: the network
+    would smear it into the edge.
+    """
     if picture.has_transparency_data:
         kept = picture.convert("LA" if picture.mode in ("L", "LA") else "RGBA")
-        return kept.convert("L" if kept.mode == "LA" else "RGB"), kept.getchannel("A")
+        alpha = kept.getchannel("A")
+        colours = np.asarray(kept.convert("L" if kept.mode == "LA" else "RGB"))
+        unseen = np.asarray(alpha) == 0
+        if unseen.any() and not unseen.all():
+            nearest = ndimage.distance_transform_edt(
+                unseen, return_distances=False, return_indices=True
+            )
+            colours = colours[tuple(nearest)]
+        return Image.fromarray(colours), alpha
     return (picture if picture.mode == "L" else picture.convert("RGB")), None
 
 
@@ -160,7 +183,7 @@ def _by_spandrel(header: Header, label: str, device: Device) -> Upscaler:
     except (ImportError, RuntimeError) as error:  # torchvision beside another torch is the latter
         raise BadRequest(
             f"{name} is {label}, which spandrel builds, and that cannot be imported here ({error})",
-            hint=f"Install it: {EXTRA}",
+            hint=f"Install it: {install('upscalers')}",
         ) from error
     with open_tensors(header) as file:
         tensors = {name: file.tensor(name).clone() for name in header.tensors}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from darkroom.core.blocks import Init, Mask
 from darkroom.core.errors import BadRequest
 from darkroom.core.fields import EACH, Parsed
 from darkroom.core.model import Kind, ModelCard
@@ -18,14 +19,13 @@ from darkroom.core.places import is_stored, replaced, sources
 from darkroom.core.processing import UpscaleRequest
 from darkroom.core.recipe import Cards, by_name, resolve, with_names
 from darkroom.core.request import ImageRequest, ResolvedRequest
+from darkroom.core.settings import expanded
 from darkroom.library.detectors import check_installed
 from darkroom.library.models import Library
 from darkroom.library.named import checkpoint_of, named, remarks_on
 from darkroom.library.tags import unclear, vae_for
 
 R = TypeVar("R", bound=Parsed)
-SIDES = (64, 8192)  # px, least and most of a picture that the network makes
-STEP = 8  # px
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,23 +90,43 @@ def cards_of(found: Intake) -> Cards:
 
 
 def pictures_there(request: Parsed) -> None:
-    """BadFile where a picture that `request` names cannot be a file; nothing is decoded."""
-    from darkroom.media.metadata.carried import opened
+    """BadFile where a picture that `request` names is none, by its head; BadRequest where nothing
+    of it would be painted.
+    """
+    from darkroom.media.picture import picture_size
 
-    for source in sources(request):
-        if source != EACH and not is_stored(source):
-            with opened(Path(source)):
-                pass
+    for source in filter(_is_file, sources(request)):
+        picture_size(expanded(Path(source)))
+    if isinstance(request, ImageRequest) and request.mask is not None and request.init is not None:
+        _something_to_paint(request.init, request.mask)
+
+
+def _something_to_paint(init: Init, block: Mask) -> None:
+    from darkroom.media import mask as masks
+    from darkroom.media.picture import read_picture
+
+    if block.image is not None and _is_file(block.image):
+        mask = masks.read_mask(expanded(Path(block.image)))
+    elif block.image is None and block.sketch is None and _is_file(init.image):
+        mask = masks.holes(read_picture(expanded(Path(init.image)), alpha=True))
+    else:
+        return
+    masks.checked(mask, invert=block.invert, hard=block.softness == "hard")
+
+
+def _is_file(source: str) -> bool:
+    """Whether a source is neither what is in the store nor a picture of a batch."""
+    return source != EACH and not is_stored(source)
 
 
 def _working_size(
     request: ImageRequest, card: ModelCard, size_of: Callable[[str], tuple[int, int]]
 ) -> tuple[int, int] | None:
     """The size to run at of a request that begins with a picture; None of one that does not."""
+    from darkroom.media.fit import own_size, working_size
+
     init, hires = request.init, request.hires
     if init is not None and init.strength > 0:
-        from darkroom.media.fit import working_size
-
         width, height = size_of(init.image)
         if (more := request.outpaint) is not None:
             width, height = width + more.left + more.right, height + more.up + more.down
@@ -119,10 +139,7 @@ def _working_size(
     finished = init.image if init is not None else hires.first if hires is not None else None
     if finished is None:
         return None
-    width, height = (
-        min(max(-(-side // STEP) * STEP, SIDES[0]), SIDES[1]) for side in size_of(finished)
-    )
-    return width, height
+    return own_size(size_of(finished))
 
 
 def _same(_kind: Kind, name: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from darkroom.core.batch import Single, request_of, seeded
-from darkroom.core.errors import BadFile, BadRequest, Cancelled, StudioError, from_event
+from darkroom.core.errors import BadFile, BadRequest, Cancelled, StudioError, about, from_event
 from darkroom.core.event import Event
 from darkroom.core.grid import Cell, cells, layout
 from darkroom.core.processing import CaptionRequest
@@ -72,13 +72,15 @@ def run_series(
         if not mine:
             told = f"another Darkroom is at work in {place.folder}"
             raise BadRequest(told, hint="Wait for it, or choose another folder with -o.")
-        manifest = Manifest.of(place.folder, request, suffix)
-        match request:
-            case GridRequest():
-                yield from _grid(worker, request, place=place, manifest=manifest, stop=stop)
-            case BatchRequest():
-                yield from _batch(worker, request, place=place, manifest=manifest, stop=stop)
-        (place.folder / _LOCK).unlink(missing_ok=True)
+        try:
+            manifest = Manifest.of(place.folder, request, suffix)
+            match request:
+                case GridRequest():
+                    yield from _grid(worker, request, place=place, manifest=manifest, stop=stop)
+                case BatchRequest():
+                    yield from _batch(worker, request, place=place, manifest=manifest, stop=stop)
+        finally:
+            (place.folder / _LOCK).unlink(missing_ok=True)
 
 
 def _grid(
@@ -154,23 +156,21 @@ def _batch(
             item = listing.items[number]
             if item.problem:
                 raise BadRequest(item.problem)
-            image = None if item.picture is None else brought(item.picture, archives, scratch)
-            mask = None if item.mask is None else brought(item.mask, archives, scratch)
-            return request_of(
-                request,
-                item,
-                image=None if image is None else str(image),
-                mask=None if mask is None else str(mask),
-                said=said_by(item, request, archives, picture=image),
-                drawn=manifest.seed,
-            )
+            parts = {"image": item.picture, "mask": item.mask}  # which may have one name
+            paths = {
+                name: brought(part, archives, scratch / name)
+                for name, part in parts.items()
+                if part is not None
+            }
+            said = said_by(item, request, archives, picture=paths.get("image"))
+            return request_of(request, item, paths, said=said, drawn=manifest.seed)
 
         return make
 
     try:
         listing = listed(request, archives, but=place.folder)
         items = [
-            Item(item.name, item.name, item.told, making(item.number))
+            Item(item.key, item.name, item.told, making(item.number))
             for item in listing.items
             if item.picture is None or not manifest.has(item.picture.path)
         ]
@@ -252,7 +252,7 @@ class _Run:
         except StudioError as error:
             self.failures.append(item.words)
             self.manifest.failed(item.key, error.sentence())
-            yield Event("warning", {"text": f"{item.words}: {error.sentence()}"})
+            yield Event("warning", {"text": about(item.words, error.sentence())})
 
     def _carried_out(self, number: int, item: Item) -> Iterator[Event]:
         """Run one item; whatever its last event tells of as an error is raised."""
@@ -276,7 +276,8 @@ class _Run:
                         yield self._renumbered(number, event)
                     case "caption":
                         files.append(self._written(place, str(event.data["text"])))
-                        yield self._renumbered(number, event)
+                        more = {"of": item.words, "path": str(files[-1][0])}
+                        yield self._renumbered(number, replace(event, data=event.data | more))
                     case _:
                         yield from self._forwarded(number, event)
         self.made += 1

@@ -28,6 +28,7 @@ from darkroom.engine.latent_file import load_latent
 from darkroom.engine.shelf import Shelf
 from darkroom.jobs.checkup import device_for
 from darkroom.jobs.intake import Intake, cards_of, finishing, kept, models_of, settled
+from darkroom.jobs.leftovers import Leftovers
 from darkroom.jobs.mistake import mistake
 from darkroom.library.models import Library
 from darkroom.library.named import named_again
@@ -126,7 +127,11 @@ class Worker:
             case GridRequest() | BatchRequest():
                 from darkroom.jobs.series import run_series
 
-                yield from run_series(self, request, output=output, stop=stop)
+                leftovers = Leftovers(self.unfinished)
+                for event in run_series(self, request, output=output, stop=stop):
+                    if event.kind == "artifact":
+                        leftovers.made(Path(event.data["path"]))
+                    yield event
 
     def _image(self, request: ImageRequest, job: Job, like: Recipe | None) -> Iterator[Event]:
         """Pictures from a prompt."""
@@ -188,7 +193,7 @@ class Worker:
             clock=PreviewClock(every),
             shelf=self._shelf(),
             pictures=self.inputs.path,
-            keep=self.keep,
+            keep=self.inputs.keep,
             stop=stop,
         )
 
@@ -241,7 +246,7 @@ class Worker:
             job = replace(job, files=files_for(self.library, card, wished))
         else:
             request = request.model_copy(update={"prompt": "", "negative_prompt": ""})
-        with opened(self.engine, model, request, job=job) as passes:
+        with opened(self.engine, model, request, job=job, like=recipe) as passes:
             for event in finish(passes, latent, recipe, began=time.monotonic()):
                 if event.kind == "artifact":
                     path.unlink()
@@ -250,7 +255,10 @@ class Worker:
     def _guarded(self, name: str, events: Iterator[Event]) -> Iterator[Event]:
         """`events`, with whatever goes wrong as a last event `failed`."""
         try:
-            yield from events
+            with (
+                self.engine.device.guard()
+            ):  # for what no stage expects: a picture of 200 million px
+                yield from events
         except StudioError as error:
             yield _failed(error)
         except Exception as error:  # noqa: BLE001 - the process boundary: nobody else could tell the user

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from darkroom.core.errors import BadFile, BadRequest, UnknownName
 from darkroom.core.model import Kind, ModelCard
-from darkroom.core.processing import PULL_CAPTIONER
 from darkroom.core.settings import Settings, expanded
 from darkroom.library.catalogue import Catalogue
 from darkroom.library.facts import Facts, Found
@@ -32,6 +31,7 @@ from darkroom.library.listing import (
     naming,
     ordered,
 )
+from darkroom.library.offered import offered, where, word
 from darkroom.library.survey import VAE_ENDS, Item, Survey, hash_in, plainer, split, text
 from darkroom.library.walk import read_folder
 from darkroom.weights.detect import detect
@@ -437,7 +437,7 @@ class Library:
         header = read_header(path)
         if facts.kind is not kind:
             hint = "Choose a checkpoint with --model." if facts.kind is Kind.CHECKPOINT else ""
-            raise BadFile(f"{path} is {facts.label}, not of the kind {kind}", hint=hint)
+            raise BadFile(f"{path} is {facts.label}, not of the kind {word(kind)}", hint=hint)
         hashes = self.catalogue.hashes(path)
         return ModelCard(
             sha256=hashes.sha256,
@@ -457,14 +457,14 @@ class Library:
         survey = self.catalogue.survey()
         every = self._entries(survey)
         known = [e.name for e in every if kind is None or naming(e.brief.kind) is kind]
-        what = "model" if kind in (None, Kind.CHECKPOINT) else str(kind)
+        known += offered(kind)
         ways = "; a path works too" if kind is None or kind in BY_PATH else ""
         missed = [
             f"{f.name} was not looked into: {f.problem}." for f in self._folder_problems(survey)
         ]
-        pull = (PULL_CAPTIONER,) if kind is Kind.CAPTIONER else ()
-        hint = " ".join((f"`darkroom models` lists them{ways}.", *pull, *missed[:MOST_MISSED]))
-        return UnknownName(what, name, known, hint=hint)
+        which = "" if kind is None else f" list --kind {str(kind).replace(' ', '-').lower()}"
+        told = (where(kind), f"`darkroom models{which}` lists them{ways}.", *missed[:MOST_MISSED])
+        return UnknownName(word(kind), name, known, hint=" ".join(filter(None, told)))
 
 
 def starter_path() -> Path:

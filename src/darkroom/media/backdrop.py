@@ -27,7 +27,8 @@ FAR = 4.0  # times the noise of the border: certainly no background
 MOST_NOISE = 0.04  # OKLab; a rougher border is not plain
 SPECK = 0.0005  # of the picture; what is smaller is dust
 HOLE = 0.0005  # of the picture; a larger enclosed part that looks like the background is one
-EDGE = 2  # px on both sides of the edge in which pixels are mixtures
+EDGE = 2  # px outside the edge in which pixels may be mixtures
+DEPTH = 4  # px inside it, likewise
 SOLID = 0.95  # of a pixel: from here on it is all subject
 SCALE = 1024  # px of the longer side at which the surface is fitted
 
@@ -55,6 +56,7 @@ class Subject:
 
     alpha: Floats  # (H, W) in [0, 1]
     parts: NDArray[np.int32]  # (H, W): 0 is background, the others number what is apart
+    fits: float  # share of the border that is background
 
 
 def subject(picture: Image.Image) -> Subject | None:
@@ -64,11 +66,11 @@ def subject(picture: Image.Image) -> Subject | None:
     surface = _background(lab)
     if surface is None:
         return None
-    model, noise = surface
+    model, noise, fits = surface
     distance = np.sqrt(((lab - model) ** 2).sum(-1))
     body = _body(distance, FAR * noise)
     alpha = _mixed(lab, model, body)
-    return Subject(alpha, ndimage.label(body, np.ones((3, 3)))[0].astype(np.int32))
+    return Subject(alpha, ndimage.label(body, np.ones((3, 3)))[0].astype(np.int32), fits)
 
 
 def oklab(rgb: Floats) -> Floats:
@@ -93,8 +95,11 @@ def decontaminated(picture: Image.Image, alpha: Floats) -> Image.Image:
     return Image.fromarray(np.where(solid[..., None], rgb, rgb[rows, columns]))
 
 
-def _background(lab: Floats) -> tuple[Floats, float] | None:
-    """The surface (H, W, 3) of the background and its noise; None where there is none."""
+def _background(lab: Floats) -> tuple[Floats, float, float] | None:
+    """The surface (H, W, 3) of the background, its noise, and the share of the border that it fits.
+
+    None where there is none.
+    """
     height, width = lab.shape[:2]
     y, x = np.meshgrid(_unit(height), _unit(width), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], -1)
@@ -113,7 +118,7 @@ def _background(lab: Floats) -> tuple[Floats, float] | None:
         kept = apart < FAR * noise
     if noise > MOST_NOISE:
         return None
-    return np.asarray(terms @ fit, np.float32), noise
+    return np.asarray(terms @ fit, np.float32), noise, float(kept.mean())
 
 
 def _far(colors: Floats, others: Floats) -> Floats:
@@ -150,21 +155,34 @@ def _without_small(flags: Flags, least: float) -> Flags:
 
 
 def _mixed(lab: Floats, model: Floats, body: Flags) -> Floats:
-    """Shares in [0, 1]: 1 within the body, 0 away from it, and what the colours say in between."""
-    inner = ndimage.binary_erosion(body, iterations=EDGE, border_value=1)
-    outer = ndimage.binary_dilation(body, iterations=EDGE)
-    band = outer & ~inner
+    """Shares in [0, 1]: 1 within the body, 0 away from it, and what the colours say in between.
+
+    The colour that is all subject is looked for deeper than the edge is wide: what lies closer is
+    mixed in soft pictures, and would pass for subject in the colour of the background.
+    """
     alpha = body.astype(np.float32)
-    if not inner.any() or not band.any():
+    deep = _deep(body)
+    band = ndimage.binary_dilation(body, iterations=EDGE) & ~deep
+    if not deep.any() or not band.any():
         return alpha
     rows, columns = ndimage.distance_transform_edt(
-        ~inner, return_distances=False, return_indices=True
+        ~deep, return_distances=False, return_indices=True
     )
     front = lab[rows[band], columns[band]]
     back = model[band]
-    span = front - back
+    span, apart = front - back, lab[band] - back
     length = (span**2).sum(-1)
-    share = ((lab[band] - back) * span).sum(-1) / np.maximum(length, 1e-6)
-    # where subject and background are alike, the colours say nothing
-    alpha[band] = np.where(length > (2 * NOISE) ** 2, np.clip(share, 0, 1), alpha[band])
+    share = (apart * span).sum(-1) / np.maximum(length, 1e-6)
+    # where subject and background are alike, or the colour is none between them, it says nothing
+    beside = ((apart - share[:, None] * span) ** 2).sum(-1)
+    told = (length > (2 * NOISE) ** 2) & (beside < length / 4)
+    alpha[band] = np.where(told, np.clip(share, 0, 1), alpha[band])
     return alpha
+
+
+def _deep(body: Flags) -> Flags:
+    """What of the body is surely no mixture; of thin parts their middle."""
+    depth = ndimage.distance_transform_cdt(np.pad(body, DEPTH, mode="edge"))
+    depth = depth[DEPTH:-DEPTH, DEPTH:-DEPTH]
+    thickest = ndimage.maximum_filter(depth, 2 * DEPTH + 1)
+    return np.asarray(body & (depth > np.minimum(DEPTH, thickest - 1)), bool)

@@ -12,13 +12,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any
+from itertools import zip_longest
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from darkroom.core.request import ImageRequest
+from darkroom.core.fields import STORED
+from darkroom.core.series import KINDS
 from darkroom.media.metadata import Found, FoundModel
 
 STRIPE = 256  # rows that are looked at together: bounds memory
@@ -48,6 +52,8 @@ class Change:
         texts = isinstance(self.before, str) and isinstance(self.after, str)
         if texts and "prompt" in self.name:
             return "".join(_marked(*piece) for piece in words(self.before, self.after))
+        if isinstance(self.before, dict) or isinstance(self.after, dict):  # a block of one of them
+            return f"{_block_told(self.before)} → {_block_told(self.after)}"
         return f"{_told(self.before)} → {_told(self.after)}"
 
 
@@ -73,32 +79,60 @@ Pairs = Iterator[tuple[str, tuple[Any, Any]]]
 
 def _fields(before: Found, after: Found) -> Pairs:
     """The settings of our request, what is not said being as usual."""
-    both = [settings(each) for each in (before, after)]
-    for name in dict.fromkeys((*both[0], *both[1])):
-        usual = _usual(name)
-        yield name, (both[0].get(name, usual), both[1].get(name, usual))
+    if before.kind != after.kind:
+        yield "made by", (_MADE[before.kind], _MADE[after.kind])
+        return
+    yield from _compared(_settings(before), _settings(after), KINDS[before.kind])
 
 
-def settings(found: Found) -> dict[str, Any]:
-    """The fields of the request that made a picture, flat: {"hires.scale": 2.0}."""
-    told = {**found.fields()}
-    for name in _ELSEWHERE:
-        told.pop(name, None)
-    return dict(_flat(told, ""))
+_MADE = {"image": "sampling", "upscale": "upscaling", "cutout": "cutting out"}
 
 
-def _flat(told: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any]]:
-    for name, value in told.items():
-        inner = dict(enumerate(value, 1)) if isinstance(value, list | tuple) else value
-        if isinstance(inner, dict) and inner:
-            yield from _flat({str(key): item for key, item in inner.items()}, f"{place}{name}.")
+def _settings(found: Found) -> dict[str, Any]:
+    """The fields of the request that made a picture, as far as they are about it alone."""
+    return {name: value for name, value in found.fields().items() if name not in _ELSEWHERE}
+
+
+def _compared(
+    one: Mapping[str, Any], other: Mapping[str, Any], model: type[BaseModel], *, place: str = ""
+) -> Pairs:
+    """The fields of a request or of one of its blocks, by their names with the block's in front.
+
+    A block that only one of them has is told whole, by what in it is not as usual.
+    """
+    for name in dict.fromkeys((*one, *other)):
+        field = model.model_fields.get(name)
+        usual = None if field is None or field.is_required() else field.get_default()
+        block = None if field is None else _block(field)
+        mine, theirs = one.get(name, usual), other.get(name, usual)
+        if block is None or field is None:
+            yield f"{place}{name}", (mine, theirs)
+        elif isinstance(usual, tuple):
+            pairs = zip_longest(mine or (), theirs or ())
+            for number, (first, second) in enumerate(pairs, 1):
+                yield from _blocks(first, second, block, name=f"{place}{name}.{number}")
         else:
-            yield f"{place}{name}", value
+            yield from _blocks(mine, theirs, block, name=f"{place}{name}")
 
 
-def _usual(name: str) -> Any:
-    field = ImageRequest.model_fields.get(name)
-    return None if field is None or field.is_required() else field.get_default()
+def _blocks(one: Any, other: Any, block: type[BaseModel], *, name: str) -> Pairs:
+    if one is not None and other is not None:
+        yield from _compared(one, other, block, place=f"{name}.")
+    else:
+        yield name, (_unusual(one, block), _unusual(other, block))
+
+
+def _unusual(fields: Mapping[str, Any] | None, block: type[BaseModel]) -> dict[str, Any] | None:
+    if fields is None:
+        return None
+    known = block.model_fields
+    return {n: v for n, v in fields.items() if n not in known or v != known[n].get_default()}
+
+
+def _block(field: FieldInfo) -> type[BaseModel] | None:
+    """The block that a field holds, or holds a list of."""
+    parts = (field.annotation, *get_args(field.annotation))
+    return next((p for p in parts if isinstance(p, type) and issubclass(p, BaseModel)), None)
 
 
 def _models(before: Found, after: Found) -> Pairs:
@@ -198,7 +232,17 @@ def _between(one: list[str], other: list[str]) -> Iterator[tuple[str, list[str]]
 
 
 def _told(value: Any) -> str:
+    """A value in words; of a picture that is named by its content, the start of that."""
+    if isinstance(value, str) and value.startswith(STORED):
+        return value.removeprefix(STORED)[:DIGITS]
     return NOTHING if value in (None, "", (), []) else str(value)
+
+
+def _block_told(block: dict[str, Any] | None) -> str:
+    if block is None:
+        return "none"
+    told = (f"{name.replace('_', ' ')} {_told(value)}" for name, value in block.items())
+    return ", ".join(told) or "as usual"
 
 
 # ---- pixels --------------------------------------------------------------------------------------

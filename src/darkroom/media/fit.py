@@ -89,6 +89,12 @@ def place_whole(picture: Size, size: Size) -> Placing:
     )
 
 
+def own_size(picture: Size) -> Size:
+    """The size at which a picture is worked on that keeps its own, as far as that can be."""
+    width, height = (min(max(-(-side // UNIT) * UNIT, LEAST), MOST) for side in picture)
+    return width, height
+
+
 def is_own(picture: Size, size: Size) -> bool:
     """Whether a canvas of `size` is the picture's own: as large, in whole units."""
     return all(0 <= room - side < UNIT for room, side in zip(size, picture, strict=True))
@@ -130,7 +136,7 @@ def working_size(
     if height is not None:
         return _side(height * aspect), height
     if keep and picture[0] * picture[1] <= ROOM * native**2 and min(picture) >= LEAST:
-        return -(-picture[0] // UNIT) * UNIT, -(-picture[1] // UNIT) * UNIT
+        return own_size(picture)
     # So long a side that the other is the least there is, at the same area.
     aspect = min(max(aspect, LEAST**2 / native**2), native**2 / LEAST**2)
     return _side(native * sqrt(aspect)), _side(native / sqrt(aspect))

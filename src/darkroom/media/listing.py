@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -62,13 +63,14 @@ def listed(batch: BatchRequest, archives: Archives, *, but: Path | None = None) 
     masks = _Masks.of(batch, archives)
     notes: list[str] = []
     items: list[Item] = []
-    names: set[str] = set()
+    names, keys = _Unused(), _Unused()
     for source in batch.inputs:
         for item in _items(batch, expanded(Path(source)), archives, but=but, notes=notes):
             if len(items) >= MOST_ITEMS:
                 raise TooLarge(f"these are more than {MOST_ITEMS:,} items", hint="Split the batch.")
-            name = _free(_clean(item.name), item, names)
-            items.append(replace(masks.given(item), name=name, number=len(items)))
+            name = names.take(*_wanted(item))
+            key = keys.take(item.key or name)
+            items.append(replace(masks.given(item), name=name, key=key, number=len(items)))
     if not items:
         raise BadRequest(
             f"there is nothing to do in {shorten(', '.join(batch.inputs), 100)}",
@@ -110,9 +112,10 @@ def prompt_of(name: str) -> str:
 
 
 def brought(located: Located, archives: Archives, folder: Path) -> Path:
-    """The file itself; a member of an archive is put into `folder` first."""
+    """The file itself; a member of an archive is put into `folder`, which is made for it."""
     if not located.member:
         return located.path
+    folder.mkdir()
     path = folder / re.sub(r"[^\w.-]", "_", PurePosixPath(located.member).name)[-100:]
     path.write_bytes(archives.read(located.path, located.member))
     return path
@@ -143,7 +146,8 @@ def _items(
         beside = {f.name: Located(f) for f in (path, *(path.with_suffix(s) for s in TEXTS))}
         there = {name: found for name, found in beside.items() if found.path.is_file()}
         text = _Files(there).beside(path.name, TEXTS)
-        yield Item(name=path.stem, told=path.name, picture=Located(path), text=text)
+        picture = Located(path)
+        yield Item(name=path.stem, key=str(picture), told=path.name, picture=picture, text=text)
     else:
         raise BadFile(f"there is no file {path}", hint="Check the spelling and the folder.")
 
@@ -155,6 +159,7 @@ def _of_files(files: _Files) -> Iterator[Item]:
         if path.suffix.lower() in PICTURES and not path.name.startswith("."):
             yield Item(
                 name=str(path.with_suffix("")),
+                key=str(files.found[name]),
                 told=name,
                 picture=files.found[name],
                 text=files.beside(name, TEXTS),
@@ -306,18 +311,34 @@ def _clean(name: str) -> str:
     return "/".join(kept[-8:]) or "unnamed"
 
 
-def _free(name: str, item: Item, names: set[str]) -> str:
-    """`name`, or where it is given already, one with its ending or a number behind."""
+def _wanted(item: Item) -> Iterator[str]:
+    """The names that an item may have: its own, or that with the ending of its picture behind."""
+    name = _clean(item.name)
+    yield name
     ending = PurePosixPath(item.told).suffix.lstrip(".").lower() if item.picture else ""
-    tries = [name, *([f"{name}-{ending}"] if ending.isalnum() else [])]
-    found = next((each for each in tries if each.casefold() not in names), None)
-    number = 2
-    while found is None:
-        other = f"{name}-{number}"
-        found = other if other.casefold() not in names else None
-        number += 1
-    names.add(found.casefold())
-    return found
+    if ending.isalnum():
+        yield f"{name}-{ending}"
+
+
+class _Unused:
+    """Gives no name twice, in whatever case."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}  # of each name: the next to be put behind it
+
+    def take(self, *wanted: str) -> str:
+        """The first of the names that is not taken; else the first with a number behind."""
+        found = next((name for name in wanted if self._is_free(name)), None)
+        if found is None:
+            first = wanted[0].casefold()
+            numbered = (f"{wanted[0]}-{n}" for n in count(self._numbers[first]))
+            found = next(filter(self._is_free, numbered))
+            self._numbers[first] = int(found.rpartition("-")[2]) + 1
+        self._numbers[found.casefold()] = 2
+        return found
+
+    def _is_free(self, name: str) -> bool:
+        return name.casefold() not in self._numbers
 
 
 def _prompt_in(text: Located, archives: Archives) -> str:
@@ -355,7 +376,8 @@ def _check_use(batch: BatchRequest) -> None:
         return
     raise BadRequest(
         "the request does nothing with the pictures of the batch",
-        hint='Begin with each of them (init.image "each"), or take the prompt from them.',
+        hint='`darkroom batch img2img` begins with each of them (init.image is "each" in a'
+        " request); --prompt-from (prompt_from) takes the prompt from them.",
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 from scipy import ndimage
 
+from darkroom.core.errors import BadRequest
 from darkroom.media.fit import Box, Size
 from darkroom.media.picture import flat, read_picture
 
@@ -29,6 +30,30 @@ def read_mask(path: Path) -> Image.Image:
 def transparent(picture: Image.Image) -> Image.Image:
     """What is transparent in an RGBA picture."""
     return ImageOps.invert(picture.getchannel("A"))
+
+
+def checked(mask: Image.Image, *, invert: bool, hard: bool) -> Image.Image:
+    """`mask` inverted and rounded as asked for; BadRequest where nothing of it is white."""
+    mask = ImageOps.invert(mask) if invert else mask
+    mask = rounded(mask) if hard else mask
+    if mask.getbbox() is None:
+        raise BadRequest(
+            "the mask is empty: nothing of the picture would be painted",
+            hint="White is painted anew and black stays; --mask-invert (mask.invert) turns that"
+            " around.",
+        )
+    return mask
+
+
+def holes(picture: Image.Image) -> Image.Image:
+    """What is transparent in a picture, as its mask; BadRequest where nothing is."""
+    if picture.mode != "RGBA":
+        raise BadRequest(
+            "nothing of the picture is transparent, so nothing of it would be painted",
+            hint="Give a mask (--mask) or a sketch (--sketch), or a picture with transparent"
+            " parts.",
+        )
+    return transparent(picture)
 
 
 def painted_over(picture: Image.Image, sketch: Image.Image) -> Image.Image:

@@ -13,8 +13,9 @@ import stat
 import struct
 import warnings
 import zlib
+from codecs import getincrementaldecoder
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from math import inf
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -233,8 +234,21 @@ def _no_picture(head: bytes, name: str) -> BadFile:
     kind = next((kind for start, kind in _DAMAGED_STARTS if head.startswith(start)), "")
     if kind or head[4:11] == b"ftypavi":
         return BadFile(f"{name} is a damaged or cut-off {kind or 'AVIF'}", hint=AGAIN)
+    if _is_text(head):
+        return BadFile(f"{name} is a text, not a picture", hint="Name a picture.")
     what = _kind_of(head)
     return BadFile(f"{name} is {what or 'no picture'}", hint=CONVERT if what else AGAIN)
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether these are words, in UTF-8 that may be cut off; pages and drawings are not meant."""
+    with suppress(UnicodeDecodeError):
+        text = getincrementaldecoder("utf-8")().decode(head)
+        plain = text and all(sign.isprintable() or sign.isspace() for sign in text)
+        return (
+            bool(plain) and not text.lstrip("\ufeff \n\r\t").startswith("<") and not _kind_of(head)
+        )
+    return False
 
 
 def _kind_of(head: bytes) -> str:

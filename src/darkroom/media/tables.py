@@ -6,6 +6,7 @@ A row is a mapping from column names, as they are written, to values; empty cell
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,6 +15,8 @@ from typing import Any
 from darkroom.core.errors import BadFile, TooLarge, shorten
 
 MOST_BYTES = 64 << 20
+
+_SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)  # a first line of Excel's
 
 Row = tuple[int, Mapping[str, Any]]  # the number of its line, from 1
 
@@ -40,13 +43,17 @@ def _text(path: Path) -> str:
 
 
 def _separated(text: str, name: str, *, tabs: bool = False) -> Iterator[Row]:
-    head = text.partition("\n")[0]
+    said = _SEPARATOR.match(text)
+    head = text[said.end() if said else 0 :].partition("\n")[0]
     # Where the comma is the decimal sign, spreadsheets write semicolons.
     by = "\t" if tabs else ";" if head.count(";") > head.count(",") else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=by)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=said[1] if said else by)
     try:
+        if said:
+            next(reader)
         columns = [column.strip() for column in next(reader, [])]
-        if len(set(columns)) < len(columns):
+        named = [column for column in columns if column]
+        if len(set(named)) < len(named):
             raise BadFile(f"{name} has two columns of one name")
         for cells in reader:
             if len(cells) > len(columns):
@@ -71,7 +78,7 @@ def _listed(text: str, name: str) -> Iterator[Row]:
 
 
 def _lined(text: str, name: str) -> Iterator[Row]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in _lines(text):
         if line.strip():
             where = f"line {number} of {name}"
             yield number, _object(_json(line, where), where)
@@ -80,9 +87,14 @@ def _lined(text: str, name: str) -> Iterator[Row]:
 def _prompts(text: str, name: str) -> Iterator[Row]:
     """One prompt a line: what it says is left to `core.lines`."""
     del name
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in _lines(text):
         if line.strip():
             yield number, {"line": line.strip()}
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, as files end them: Unicode's other line breaks may be in a text."""
+    return enumerate(io.StringIO(text, newline=None), start=1)
 
 
 def _json(text: str, name: str) -> Any:

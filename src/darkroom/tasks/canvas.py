@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image, ImageChops
 
 from darkroom.core.blocks import Fill, Init, Mask, Outpaint
 from darkroom.core.errors import BadRequest
@@ -17,7 +17,7 @@ from darkroom.core.request import ResolvedRequest
 from darkroom.media import mask as masks
 from darkroom.media.color import corrected
 from darkroom.media.fill import from_surroundings
-from darkroom.media.fit import MOST, UNIT, Placing, Size, fit, is_own, padded, place, place_whole
+from darkroom.media.fit import MOST, UNIT, Placing, Size, fit, own_size, padded, place, place_whole
 from darkroom.media.inputs import Pictures
 from darkroom.media.picture import flat, read_picture
 
@@ -97,16 +97,27 @@ def canvas_of(request: ResolvedRequest, pictures: Pictures) -> Canvas | None:
         canvas = _extended(picture, request.outpaint, size)
     elif request.mask is not None:
         canvas = _Masking(init, request.mask, size).canvas(picture, pictures)
+        if canvas.patch is not None and gives_back(request):
+            canvas = replace(canvas, patch=replace(canvas.patch, mask=_black(canvas.patch.mask)))
     else:
         fitted = _fitted(flat(picture), init, size)
         canvas = Canvas(picture=fitted, like=fitted)
-        if init.strength == 0 and request.hires is None and is_own(picture.size, size):
+        if gives_back(request) and size == own_size(picture.size):
             canvas = Canvas(picture=fitted, patch=_untouched(picture, size))
     return replace(
         canvas,
-        notes=(*canvas.notes, *_idle(request)),
+        notes=(*canvas.notes, *_idle(request), *_unseen(request, picture, canvas)),
         like=canvas.like if init.color_correction else None,
     )
+
+
+def gives_back(request: ResolvedRequest) -> bool:
+    """Whether the result is the picture itself: no step is made, and nothing put into it before."""
+    init, mask = request.init, request.mask
+    if init is None or init.strength > 0 or request.hires is not None:
+        return False
+    filled = mask is not None and (mask.image is None or mask.fill != "original")
+    return request.outpaint is None and not filled
 
 
 def around(
@@ -140,7 +151,12 @@ def _patch(
 
 def _untouched(picture: Image.Image, size: Size) -> Patch:
     """The picture as it is, whatever is painted."""
-    return _patch(picture, Image.new("L", picture.size), place_whole(picture.size, size))
+    return _patch(picture, _black(picture), place_whole(picture.size, size))
+
+
+def _black(image: Image.Image) -> Image.Image:
+    """A mask of that size by which nothing is painted."""
+    return Image.new("L", image.size)
 
 
 def _fitted(picture: Image.Image, init: Init, size: Size) -> Image.Image:
@@ -206,10 +222,20 @@ class _Masking:
         return Canvas(
             picture=_begin(inside, seen, fill),
             mask=seen,
-            notes=(*notes, *_sizes(seen, patch.placing, hard=self.block.softness == "hard")),
+            notes=(*notes, *self._told(seen, patch.placing)),
             like=inside,
             patch=patch,
         )
+
+    def _told(self, seen: Image.Image, placing: Placing) -> Iterator[str]:
+        """What to know of how large the masked part is on the canvas, and in the picture."""
+        whole = self.block.area == "whole"
+        if _is_lost(seen, hard=self.block.softness == "hard"):
+            cure = "mask area masked enlarges it, and " if whole else ""
+            cure += "a smaller mask blur leaves more of it"
+            yield f"the masked part is too small for {_named(placing.size)}: {cure}"
+        more = "mask area masked, or a larger size," if whole else "a larger size"
+        yield from _enlarging(placing, cure=more)
 
     @property
     def _transparency(self) -> bool:
@@ -221,15 +247,8 @@ class _Masking:
 
     def _checked(self, mask: Image.Image) -> Image.Image:
         """The mask inverted and rounded as asked for; BadRequest where nothing of it is white."""
-        if self.block.invert:
-            mask = ImageOps.invert(mask)
-        mask = self._rounded(mask)
-        if mask.getbbox() is None:
-            raise BadRequest(
-                "the mask is empty: nothing of the picture would be painted",
-                hint="White is painted anew and black stays; invert the mask to turn that around.",
-            )
-        return mask
+        hard = self.block.softness == "hard"
+        return masks.checked(mask, invert=self.block.invert, hard=hard)
 
     def _rounded(self, mask: Image.Image) -> Image.Image:
         return masks.rounded(mask) if self.block.softness == "hard" else mask
@@ -253,12 +272,7 @@ def _read(
     if block.image is not None:
         mask, note = masks.resized(masks.read_mask(pictures(block.image)), picture.size)
         return mask, begun, [note] if note else []
-    if picture.mode != "RGBA":
-        raise BadRequest(
-            "nothing of the picture is transparent, so nothing of it would be painted",
-            hint="Give a mask or a sketch, or a picture with transparent parts.",
-        )
-    return masks.transparent(picture), begun, []
+    return masks.holes(picture), begun, []
 
 
 def _of_size(sketch: Image.Image, size: Size) -> tuple[Image.Image, str]:
@@ -274,21 +288,25 @@ def _begin(picture: Image.Image, mask: Image.Image, fill: Fill) -> Image.Image:
     return picture if fill == "original" else from_surroundings(picture, mask)
 
 
-def _sizes(seen: Image.Image, placing: Placing, *, hard: bool) -> Iterator[str]:
-    """What to know of how large the mask that is `seen` is on the canvas, and in the picture."""
-    width, height = placing.size
-    small = seen.resize((width // UNIT, height // UNIT))
-    if hard and masks.rounded(small).getbbox() is None:
-        yield (
-            f"the masked part is too small to be painted at {width} x {height}; try mask area"
-            " masked, which enlarges it"
-        )
+def _is_lost(seen: Image.Image, *, hard: bool) -> bool:
+    """Whether nothing is left of a mask on the canvas where it is made as coarse as latents."""
+    width, height = (max(side // UNIT, 1) for side in seen.size)
+    small = seen.resize((width, height), Image.Resampling.BICUBIC)
+    return (masks.rounded(small) if hard else small).getbbox() is None
+
+
+def _enlarging(placing: Placing, *, cure: str) -> Iterator[str]:
+    """That the paint is enlarged by much."""
     times = (placing.region[2] - placing.region[0]) / placing.scaled[0]
     if times >= _COARSE:
         yield (
-            f"the picture is painted at {width} x {height} and enlarged {times:.1f} times; mask"
-            " area masked, or a larger size, gives more detail"
+            f"the picture is painted at {_named(placing.size)} and enlarged {times:.1f} times;"
+            f" {cure} gives more detail"
         )
+
+
+def _named(size: Size) -> str:
+    return f"{size[0]} x {size[1]}"
 
 
 # ---- outpainting ---------------------------------------------------------------------------------
@@ -305,10 +323,14 @@ def _extended(picture: Image.Image, block: Outpaint, size: Size) -> Canvas:
     near = placing.onto(masks.frame(base.size, inner, _NEAR * base.width / placing.scaled[0]))
     soft = masks.frame(base.size, inner, block.blur)
     seen = placing.onto(soft)
+    thin = f"the margins are too thin for {_named(size)}: they are the border drawn out"
     return Canvas(
         picture=inside if block.fill == "original" else from_surroundings(inside, margins, near),
         mask=seen,
-        notes=tuple(_sizes(seen, placing, hard=False)),
+        notes=(
+            *([thin] if _is_lost(seen, hard=True) else []),
+            *_enlarging(placing, cure="a larger size"),
+        ),
         like=inside,
         patch=_patch(base, soft, placing, opaque=True),
     )
@@ -333,3 +355,19 @@ def _idle(request: ResolvedRequest) -> Iterator[str]:
         yield "mask padding has no effect: the network sees the whole picture"
     if mask.sketch is not None and mask.fill != "original":
         yield f"the paint of the sketch only says where: mask fill {mask.fill} takes its place"
+
+
+def _unseen(request: ResolvedRequest, picture: Image.Image, canvas: Canvas) -> Iterator[str]:
+    """What of the picture or of a second run is not in the result."""
+    if request.mask is None and request.outpaint is None:
+        if picture.mode == "RGBA" and canvas.patch is None:
+            yield "what is transparent in the picture is taken as white: the result is opaque"
+        return
+    patch = canvas.patch
+    if request.hires is None or patch is None or patch.copied is not None:
+        return
+    if patch.placing.region[2] - patch.placing.region[0] <= patch.placing.scaled[0]:
+        yield (
+            "hires makes the result no larger: it keeps the size of the picture; run `darkroom"
+            " hires` on the result instead"
+        )

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from darkroom.core.event import Event
 from darkroom.core.model import Kind
 from darkroom.core.processing import CaptionRequest
-from darkroom.engine.caption import OURS, Captioner, Tags
+from darkroom.engine.caption import OURS, Caption, Captioner, Tags
 from darkroom.engine.engine import Engine
 from darkroom.media.picture import read_picture
+from darkroom.tasks.fitting import with_room
 from darkroom.tasks.job import Job
 
 
@@ -18,12 +19,16 @@ def caption(engine: Engine, request: CaptionRequest, *, job: Job) -> Iterator[Ev
     picture = read_picture(job.pictures(request.image))
     job.check()
     card = None if request.model in OURS else job.cards[Kind.CAPTIONER, request.model]
-    with engine.device.guard():
+    notes: list[str] = []
+
+    def said() -> tuple[Captioner, Caption]:
         captioner = engine.captioner(card)
-        found = captioner.describe(
+        return captioner, captioner.describe(
             picture, threshold=request.threshold, most=request.most, check=job.check
         )
-    for text in (*job.notes, *_without_effect(request, captioner), *found.notes):
+
+    captioner, found = with_room(engine, said, say=notes.append)
+    for text in (*job.notes, *_without_effect(request, captioner), *notes, *found.notes):
         yield Event("warning", {"text": text})
     told = {
         "image": 0,

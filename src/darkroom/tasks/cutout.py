@@ -26,6 +26,7 @@ from darkroom.tasks.job import Job
 Floats = NDArray[np.float32]
 
 PLAIN, NETWORK = "plain", "u2netp"
+MOSTLY = 0.8  # of the border: where less is background, it is perhaps none
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Cut:
 
     alpha: Floats  # (H, W) in [0, 1]
     by: str
+    note: str = ""  # for the user
 
 
 def cutout(engine: Engine, request: CutoutRequest, *, job: Job) -> Iterator[Event]:
@@ -47,8 +49,8 @@ def cutout(engine: Engine, request: CutoutRequest, *, job: Job) -> Iterator[Even
     job.check()
     card = job.cards.get((Kind.SEGMENTER, request.model))
     cut = cut_of(picture, request.model, card)
-    if request.model == AUTO:
-        yield Event("warning", {"text": f"the background was told by {cut.by}"})
+    if cut.note:
+        yield Event("warning", {"text": cut.note})
     alpha = feathered(cut.alpha, request.feather)
     job.check()
     if not alpha.any():
@@ -68,15 +70,39 @@ def cut_of(picture: Image.Image, model: str, card: ModelCard | None) -> Cut:
     if card is not None:
         return Cut(Segmenter(Path(card.path))(picture), card.name)
     name = model.casefold()
-    if name in (AUTO, PLAIN) and (found := subject(picture)) is not None:
-        return Cut(found.alpha, PLAIN)
+    found = subject(picture) if name in (AUTO, PLAIN) else None
+    if found is not None and (name == PLAIN or found.fits >= MOSTLY or not _here(NETWORK)):
+        return Cut(found.alpha, PLAIN, "" if found.fits >= MOSTLY else _doubt(found.fits))
     if name == PLAIN:
         hint = f"Give --model {NETWORK}, a network that tells subjects from any background."
         raise BadRequest("the picture's border is no plain or smooth background", hint=hint)
     row = packaged(Kind.SEGMENTER, NETWORK if name == AUTO else name)
     if row is None:
         raise BadRequest(f"there is no model {shorten(model)!r} that tells the background")
-    return Cut(Segmenter(row.paths()[0])(picture), row.name)
+    try:
+        (file,) = row.paths()
+    except BadRequest as error:
+        if name != AUTO:
+            raise
+        why = f"the picture's border is no plain or smooth background, and {error}"
+        raise BadRequest(why, hint=error.hint) from None
+    return Cut(Segmenter(file)(picture), row.name)
+
+
+def _here(network: str) -> bool:
+    """Whether a network and what runs it are installed."""
+    row = packaged(Kind.SEGMENTER, network)
+    try:
+        return row is not None and bool(row.paths())
+    except BadRequest:
+        return False
+
+
+def _doubt(fits: float) -> str:
+    return (
+        f"only {fits:.0%} of the picture's border is one plain or smooth background, and all else"
+        f" was taken for the subject; --model {NETWORK} tells subjects from any background"
+    )
 
 
 def feathered(alpha: Floats, pixels: int) -> Floats:

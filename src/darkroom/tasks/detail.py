@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 from scipy import ndimage
 
 from darkroom.core.blocks import Detail, Init
@@ -90,13 +90,21 @@ def chosen(found: list[Found], block: Detail, size: tuple[int, int]) -> list[Fou
 
 def mask_of(thing: Found, block: Detail, size: tuple[int, int]) -> Image.Image:
     """What is painted anew: the thing's mask, or else its box, grown ("L", of `size`)."""
-    mask = thing.mask
-    if mask is None:
-        mask = Image.new("L", size)
-        left, top, right, bottom = (round(edge) for edge in thing.box)
-        ImageDraw.Draw(mask).rectangle((left, top, right - 1, bottom - 1), fill=255)
-    grown = _grown(np.asarray(mask) >= HALF, block.grow)
-    return Image.fromarray(np.where(grown, 255, 0).astype(np.uint8))
+    whole = Image.new("L", size)
+    whole.paste(255, thing.region)
+    if thing.mask is not None and (np.asarray(thing.mask) >= HALF).any():
+        whole.paste(thing.mask, thing.region)
+    left, top, right, bottom = thing.region
+    reach = abs(block.grow) + 1  # px; beyond them nothing changes, and photos are large
+    near = (
+        max(0, left - reach),
+        max(0, top - reach),
+        min(size[0], right + reach),
+        min(size[1], bottom + reach),
+    )
+    grown = _grown(np.asarray(whole.crop(near)) >= HALF, block.grow)
+    whole.paste(Image.fromarray(np.where(grown, 255, 0).astype(np.uint8)), near)
+    return whole
 
 
 def request_for(request: ResolvedRequest, block: Detail, number: int) -> ResolvedRequest | None:
@@ -135,6 +143,7 @@ def _painted(
 ) -> Generator[Event, None, Image.Image]:
     rig = passes.on(part.request)
     side = part.block.size or rig.model.card.native_size
+    left, top, right, bottom = part.mask.getbbox() or (0, 0, *picture.size)
     request = part.request.model_copy(update={"width": side, "height": side})
     rig.fit(request)
     canvas = around(
@@ -142,7 +151,7 @@ def _painted(
         part.mask,
         size=(side, side),
         padding=part.block.padding,
-        blur=part.block.blur,
+        blur=min(part.block.blur, right - left, bottom - top),  # or nothing is left of specks
     )
     images = range(image, image + 1)
     start = start_of(rig, request, canvas, images=images)
@@ -155,7 +164,7 @@ def _grown(flags: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
 
     The part itself where nothing lies so deep.
     """
-    if pixels == 0 or not flags.any():
+    if pixels == 0 or flags.all():
         return flags
     if pixels > 0:
         return np.asarray(ndimage.distance_transform_edt(~flags) <= pixels, bool)

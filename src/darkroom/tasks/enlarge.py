@@ -7,6 +7,7 @@ much is taken away by Lanczos. One that does not enlarge is used once.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from PIL import Image
@@ -17,7 +18,7 @@ from darkroom.core.packaged import packaged_names
 from darkroom.core.processing import AUTO
 from darkroom.engine.engine import Engine
 from darkroom.engine.mosaic import Tiling
-from darkroom.engine.upscaler import TILING
+from darkroom.engine.upscaler import SMALLEST, TILING
 from darkroom.media.picture import MOST_PIXELS
 from darkroom.tasks.job import Job
 from darkroom.weights.upscaler_files import builtin
@@ -25,6 +26,7 @@ from darkroom.weights.upscaler_files import builtin
 FILTERS: Mapping[str, Image.Resampling] = MappingProxyType(
     {"lanczos": Image.Resampling.LANCZOS, "nearest": Image.Resampling.NEAREST}
 )
+MOST_MADE = 1024  # px: side of an enlarged tile, unless a tile is asked for
 
 
 def enlarge(
@@ -47,6 +49,7 @@ def enlarge(
         return resized(picture, size, way)
     if too_small(picture.size, size):
         network = engine.upscaler(card_of(upscaler, job))
+        tiling = limited(tiling, network.scale)
         while too_small(picture.size, size):
             check_size(tuple(network.scale * side for side in picture.size))
             before = picture.size
@@ -54,6 +57,18 @@ def enlarge(
             if picture.size == before:
                 break
     return resized(picture, size, Image.Resampling.LANCZOS)
+
+
+def limited(tiling: Tiling, scale: int) -> Tiling:
+    """`tiling` with smaller tiles where its usual ones would take gigabytes once enlarged.
+
+    On a CPU nothing says that memory runs out before it has. Tiles of a size of the user's own
+    stay.
+    """
+    if tiling.tile != TILING.tile:
+        return tiling
+    tile = min(tiling.tile, max(SMALLEST, MOST_MADE // scale))
+    return replace(tiling, tile=tile, overlap=min(tiling.overlap, tile // 2))
 
 
 def card_of(upscaler: str, job: Job) -> ModelCard:

@@ -81,7 +81,7 @@ def saved(job: Job, picture: Image.Image, recipe: Recipe, *, began: float) -> It
     told = {
         "image": 0,
         "path": str(file.path),
-        "seed": recipe.seed,
+        "seed": recipe.seed if getattr(recipe.request, "paint", None) else None,
         "sha256": file.sha256,
         "seconds": seconds,
     }

@@ -1,7 +1,8 @@
 """A plan that shrinks when memory runs out, and what to tell the user about it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -11,6 +12,11 @@ from darkroom.engine.engine import Engine
 from darkroom.engine.models import Model
 from darkroom.engine.plan import MIB, Plan
 
+T = TypeVar("T")
+
+
+Use = tuple[str, int, int, str]  # what a plan is for: checkpoint (sha256), width, height, tiling
+
 
 @dataclass(slots=True)
 class Fitting:
@@ -18,8 +24,18 @@ class Fitting:
 
     engine: Engine
     model: Model
-    plan: Plan
+    plans: dict[Use, Plan]  # of the job
+    use: Use
     notes: list[str] = field(default_factory=list)  # for the user, since the last `drain`
+
+    @property
+    def plan(self) -> Plan:
+        """The one that fits, as far as is known."""
+        return self.plans[self.use]
+
+    @plan.setter
+    def plan(self, plan: Plan) -> None:
+        self.plans[self.use] = plan
 
     def check(self) -> None:
         """Say so when even the smallest plan wants more memory than is free; refuse the absurd."""
@@ -54,18 +70,38 @@ class Fitting:
                 self.shrink(error, self.plan.smaller_decoding())
 
     def shrink(self, error: OutOfMemory, plan: Plan | None) -> None:
-        """Go on with a smaller `plan`; without one the error is final."""
-        if plan is None:
+        """Go on with a smaller `plan`.
+
+        Without one it is tried once more with nothing else in memory, then the error is final.
+        """
+        if plan is None and self.plan.alone:
             error.hint = CURE
             raise error
-        self.plan = plan
+        self.plan = replace(plan or self.plan, alone=True)
         self.engine.make_room(self.model)
-        self.notes.append(f"memory ran out; trying again with {plan.describe()}")
+        self.notes.append(f"memory ran out; trying again with {self.plan.describe()}")
 
     def drain(self) -> Iterator[Event]:
         """The notes as warnings."""
         while self.notes:
             yield Event("warning", {"text": self.notes.pop(0)})
+
+
+def with_room(
+    engine: Engine, work: Callable[[], T], *, model: Model | None = None, say: Callable[[str], None]
+) -> T:
+    """What `work` makes; where memory runs out it is tried again with only `model` in memory.
+
+    For what has no smaller way to be done. `say` is told in words.
+    """
+    try:
+        with engine.device.guard():
+            return work()
+    except OutOfMemory:
+        engine.make_room(model)
+        say("memory ran out; trying again with nothing else in it")
+    with engine.device.guard():
+        return work()
 
 
 CURE = "Choose a smaller width and height, or close other programs."

@@ -10,17 +10,19 @@ it with detail in a second, larger run that is not allowed to change all of it. 
 does not set is as in the first; its noise is of the same seeds, at its own size.
 """
 
+import math
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from darkroom.core.blocks import Hires, Tiling
+from darkroom.core.blocks import Hires, Region, Tiling
 from darkroom.core.errors import BadRequest
 from darkroom.core.event import Event
 from darkroom.core.request import ResolvedRequest
@@ -32,7 +34,7 @@ from darkroom.media.picture import read_picture
 from darkroom.tasks.canvas import Canvas, canvas_of
 from darkroom.tasks.enlarge import enlarge
 from darkroom.tasks.passes import Passes
-from darkroom.tasks.regions import larger
+from darkroom.tasks.regions import larger, within
 from darkroom.tasks.start import start_of
 from darkroom.weights.topology import FACTOR
 
@@ -47,6 +49,7 @@ LATENT: Mapping[str, tuple[str, bool]] = MappingProxyType(
     }
 )
 """What enlarges latents, by A1111's names: torch's mode of interpolation, and whether it blurs."""
+STRIP = 16  # px of the opposite edge, at least, that an upscaler is shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,11 @@ def target_of(request: ResolvedRequest, hires: Hires) -> Target:
             "the second run would crop the picture that its result is to be put back into",
             hint="Give hires a scale, or one side.",
         )
+    if enlarged != size and any(region.mask for region in request.regions):
+        raise BadRequest(
+            "the second run would crop the picture that the mask of a region is for",
+            hint="Give hires a scale, or one side.",
+        )
     return Target(enlarged, size)
 
 
@@ -108,21 +116,27 @@ def hires_request(request: ResolvedRequest) -> ResolvedRequest:
     hires = request.hires
     if hires is None:
         return request
-    width, height = target_of(request, hires).size
+    target = target_of(request, hires)
     own: dict[str, Any] = hires.changes()
     if "scheduler" in own:
         sampler = own.get("sampler", request.sampler)
         own["scheduler"] = resolve_scheduler(sampler, own["scheduler"]).name
-    scale = min(width / request.width, height / request.height)
     first_only = request.refiner is not None and request.refiner.on == "first"
     own |= {
-        "width": width,
-        "height": height,
+        "width": target.size[0],
+        "height": target.size[1],
         "hires": None,
         "refiner": None if first_only else request.refiner,
-        "regions": tuple(larger(region, scale) for region in request.regions),
+        "regions": tuple(_region(region, request, target) for region in request.regions),
     }
     return request.model_copy(update=own)
+
+
+def _region(region: Region, request: ResolvedRequest, target: Target) -> Region:
+    """A region of the first picture, where it is in the second."""
+    (wide, high), (left, top, right, bottom) = target.enlarged, target.pixels
+    scale = min(wide / request.width, high / request.height)
+    return within(larger(region, scale), (left / wide, top / high, right / wide, bottom / high))
 
 
 def second_run(
@@ -191,9 +205,47 @@ def _pictures(
     for latent in [None] if latents is None else latents:
         passes.job.check()
         picture = _first(passes, request, hires) if latent is None else rig.decode(latent)
+        around = around_of(target, picture.size, tiling=request.tiling)
         yield enlarge(
-            passes.engine, passes.job, picture, size=target.enlarged, upscaler=hires.upscaler
-        ).crop(target.pixels)
+            passes.engine,
+            passes.job,
+            around.wrapped(picture),
+            size=around.size,
+            upscaler=hires.upscaler,
+            say=passes.note,
+        ).crop(around.box)
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a picture that wraps is given of its opposite edges before it is enlarged."""
+
+    margins: tuple[int, int]  # px at the left and right, and at the top and bottom
+    size: tuple[int, int]  # px of all of it, enlarged
+    box: tuple[int, int, int, int]  # what of that is kept, as Pillow crops
+
+    def wrapped(self, picture: Image.Image) -> Image.Image:
+        """The picture with them."""
+        if not any(self.margins):
+            return picture
+        across, down = ((margin, margin) for margin in self.margins)
+        return Image.fromarray(np.pad(np.asarray(picture), (down, across, (0, 0)), mode="wrap"))
+
+
+def around_of(target: Target, size: tuple[int, int], *, tiling: Tiling) -> Around:
+    """Nothing where it does not wrap; else strips that are whole pixels when enlarged too."""
+    margins, grown = [0, 0], [0, 0]
+    for axis, wraps in enumerate(AXES[tiling]):
+        if wraps:
+            side, large = size[axis], target.enlarged[axis]
+            unit = side // math.gcd(side, large)
+            margins[axis] = -(-STRIP // unit) * unit
+            grown[axis] = margins[axis] * large // side
+    (width, height), (left, top, right, bottom) = target.enlarged, target.pixels
+    across, down = grown
+    whole = width + 2 * across, height + 2 * down
+    box = left + across, top + down, right + across, bottom + down
+    return Around((margins[0], margins[1]), whole, box)
 
 
 def _first(passes: Passes, request: ResolvedRequest, hires: Hires) -> Image.Image:

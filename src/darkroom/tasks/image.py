@@ -10,6 +10,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from PIL import Image
@@ -25,6 +26,7 @@ from darkroom.engine.versions import versions
 from darkroom.media.image import check, save
 from darkroom.tasks.canvas import Canvas, canvas_of
 from darkroom.tasks.detail import detailed, detectors_of
+from darkroom.tasks.fitting import with_room
 from darkroom.tasks.hires import hires_request, second_run
 from darkroom.tasks.job import Job
 from darkroom.tasks.loopback import round_of
@@ -76,27 +78,36 @@ def generate(
 
 
 def finish(
-    passes: Passes, latent: Tensor | None, recipe: Recipe, *, number: int = 0, began: float
+    passes: Passes,
+    latent: Tensor | None,
+    recipe: Recipe,
+    *,
+    number: int = 0,
+    single: bool = True,
+    began: float,
 ) -> Iterator[Event]:
     """Make the picture of a latent (C, H, W) and save it; the last event is its artifact.
 
     Without a latent it is the picture that the request begins with. It is picture `number` of the
-    job, and `began` is when work on it began, on the monotonic clock.
+    job, its only one if `single`, and `began` is when work on it began, on the monotonic clock.
     """
     request, job = recipe.drawn, passes.job
     canvas = canvas_of(request, job.pictures)
     last = hires_request(request)
-    passes.on(last).fit(last)
+    bare = last.model_copy(update={"prompt": ""})  # no network of a prompt is for the VAE
+    passes.on(bare).fit(bare)
     picture = _pixels(passes, request, latent, canvas)
     if request.restore is not None:
-        picture = restored(passes.engine, job, request.restore, picture, say=passes.note)
+        mend = partial(restored, passes.engine, job, request.restore, picture, say=passes.note)
+        say = passes.notes.append
+        picture = with_room(passes.engine, mend, model=passes.rig.model, say=say)
     yield from passes.drain()
     passes.used.clear()
     picture = yield from detailed(passes, request, recipe.image, picture)
     models = tuple(dict.fromkeys((*recipe.models, *passes.used)))
-    plan = passes.rig.fitting.plan.record()
-    recipe = recipe.model_copy(update={"plan": recipe.plan | plan, "models": models})
-    names = job.output.place.names(recipe.seed, single=request.count == 1)
+    plan = recipe.plan | passes.record(last)
+    recipe = recipe.model_copy(update={"plan": plan, "models": models})
+    names = job.output.place.names(recipe.seed, single=single and request.count == 1)
     saved = save(picture, recipe, names, saving=job.output.saving)
     told = {
         "image": number,
@@ -247,10 +258,9 @@ class _Run:
         for index in range(loopback.loops):
             own = round_of(request, index, source=source, seed=seed)
             for event in self._made(own, range(1)):
-                if event.kind == "artifact":
-                    with Image.open(event.data["path"]) as made:
-                        source = self.job.keep(made.copy())
-                yield event
+                yield event  # first: it is there, whatever comes of the next round
+                if event.kind == "artifact" and index + 1 < loopback.loops:
+                    source = self.job.keep(event.data["path"])
 
     def _next_pictures(self) -> tuple[ResolvedRequest, range]:
         """The next pictures of one wording, and the request with that wording."""
@@ -274,22 +284,29 @@ class _Run:
 
     def _finished(self, latent: Tensor | None, recipe: Recipe, began: float) -> Iterator[Event]:
         try:
-            events = finish(self.passes, latent, recipe, number=self.done, began=began)
-            for event in events:
-                if event.kind == "artifact":  # before it is told: whoever listens may leave then
-                    self.unfinished.done(recipe.image)
-                yield event
+            with self.passes.engine.device.guard():
+                events = finish(
+                    self.passes,
+                    latent,
+                    recipe,
+                    number=self.done,
+                    single=self.total == 1,
+                    began=began,
+                )
+                for event in events:
+                    if event.kind == "artifact":  # before it is told: a listener may leave then
+                        self.unfinished.done(recipe.image)
+                    yield event
         except StudioError as error:
             if self.unfinished.kept(recipe.image):
                 cure = "`darkroom recover` makes the picture from it, with -o elsewhere too."
-                error.hint = f"What was sampled is kept: {cure}"
+                error.hint = f"{error.hint} What was sampled is kept: {cure}".lstrip()
             raise
 
     def recipe(self, request: ResolvedRequest, image: int) -> Recipe:
         """What picture `image` is made of, with the plan of the moment."""
         passes = self.passes
-        device, rig = passes.engine.device, passes.rig
-        plan: dict[str, int | str | bool | None] = rig.fitting.plan.record()
+        device, plan = passes.engine.device, passes.record(hires_request(request))
         if device.kind == "cpu":
             plan["threads"] = torch.get_num_threads()
         named = others_of(request, self.job)

@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
 from darkroom.core.errors import BadRequest, Cancelled
 from darkroom.core.model import Kind, ModelCard
 from darkroom.engine.shelf import Shelf
@@ -53,7 +51,7 @@ def _no_pictures(source: str) -> Path:
     raise BadRequest(f"the picture {source} is not here")
 
 
-def _not_kept(_picture: Image.Image) -> str:
+def _not_kept(_path: str) -> str:
     raise BadRequest("there is no place for pictures made on the way")
 
 
@@ -72,7 +70,7 @@ class Job:
     cards: Mapping[tuple[Kind, str], ModelCard] = field(default_factory=dict)
     """Every other model that the request names, by kind and name."""
     pictures: Callable[[str], Path] = _no_pictures  # from "sha256:…" to the file
-    keep: Callable[[Image.Image], str] = _not_kept  # a picture made on the way: its "sha256:…"
+    keep: Callable[[str], str] = _not_kept  # the file of a picture made on the way: its "sha256:…"
     notes: tuple[str, ...] = ()  # on the names in the request, said at the start
     stop: Callable[[], bool] = bool  # whether the user wants to stop; bool() is False
 

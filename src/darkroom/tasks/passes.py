@@ -10,7 +10,7 @@ overflow, and is tried again in a smaller way when memory runs out.
 """
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -25,12 +25,13 @@ from darkroom.core.request import ResolvedRequest
 from darkroom.engine.engine import Engine
 from darkroom.engine.latent import preview
 from darkroom.engine.models import Model
-from darkroom.engine.plan import Plan
+from darkroom.engine.plan import Plan, Record
 from darkroom.engine.run import Frame
 from darkroom.engine.script import Script
 from darkroom.media.image import save_preview
 from darkroom.sampling import Course, Denoiser, Step, sample
 from darkroom.tasks.course import course_of, guidance_of
+from darkroom.tasks.fitting import Use
 from darkroom.tasks.job import Job
 from darkroom.tasks.networks import worn
 from darkroom.tasks.refiner import refined, refiner_notes
@@ -59,20 +60,25 @@ def opened(
 class Passes:
     """The runs of one job, on one checkpoint at a time. `rig` is the one that is on."""
 
-    rig: Rig
-
-    def __init__(
-        self, engine: Engine, model: Model, job: Job, *, record: Mapping[str, object]
-    ) -> None:
+    def __init__(self, engine: Engine, model: Model, job: Job, *, record: Record) -> None:
         self.engine, self.job, self._record = engine, job, record
         self.notes: list[str] = []  # for the user, since the last `drain`
         self.used: dict[UsedModel, None] = {}  # what prompts named, since it was cleared
         self._said: set[str] = set()  # notes that are not said again
         self.card, self.vae = model.card, model.vae_card  # those of the first run
         self._model: Model | None = model
+        self._rig: Rig | None = None
+        self._plans: dict[Use, Plan] = {}
         self._worn = ExitStack()
         self._walked = 0  # steps of all pictures in the runs before this one
         self._previewing = True
+
+    @property
+    def rig(self) -> Rig:
+        """The one that is on."""
+        if self._rig is None:
+            raise ValueError("no checkpoint is on")
+        return self._rig
 
     def begin(self, request: ResolvedRequest) -> None:
         """Put on the request's own checkpoint, and what its prompt names."""
@@ -86,9 +92,9 @@ class Passes:
     def on(self, request: ResolvedRequest) -> Rig:
         """The rig of the request's checkpoint; another one's networks are taken off first."""
         card = self._card_of(request.model)
-        if card.sha256 != self.rig.model.card.sha256:
+        if self._rig is None or card.sha256 != self._rig.model.card.sha256:
             self._worn.close()
-            del self.rig  # so that there is room for the other
+            self._rig = None  # so that there is room for the other
             vae = self.vae if card.arch is self.card.arch else None
             self._put_on(self.engine.model(card, vae), request)
         return self.rig
@@ -121,6 +127,17 @@ class Passes:
                 continue
             first = batch.stop
         return torch.cat(made)
+
+    def record(self, request: ResolvedRequest) -> Record:
+        """The plan of a run of `request`, and what differs in the plans of other sizes."""
+        size = request.width, request.height, request.tiling
+        made = (plan for use, plan in self._plans.items() if use[1:] == size)
+        main = next(made, None) or self.rig.fit(request).plan
+        told: Record = {name: value for name, value in self._record.items() if " " in name}
+        for plan in self._plans.values():
+            if plan.size != main.size:
+                told |= plan.beside(main)
+        return told | main.record()
 
     def note(self, *said: str) -> None:
         """Tell the user once of what stays the same from picture to picture."""
@@ -177,7 +194,14 @@ class Passes:
             worn(self.engine, model, files=self.job.files, shelf=self.job.shelf)
         )
         networks.wear(request.prompt)  # before the plan is made: what it takes is no longer free
-        self.rig = Rig(self.engine, model, networks, notes=self.notes, record=self._record)
+        self._rig = Rig(
+            self.engine,
+            model,
+            networks,
+            notes=self.notes,
+            record=self._record,
+            plans=self._plans,
+        )
         self.rig.fit(request)
 
     def _card_of(self, name: str) -> ModelCard:
@@ -226,7 +250,9 @@ class Passes:
         )
 
     def _successor(self, request: ResolvedRequest, batch: range, start: Start) -> Denoiser:
-        self.on(request)
+        plan = self.rig.fitting.plan  # which a run keeps, and its refiner heeds
+        fitting = self.on(request).fit(request)
+        fitting.plan = fitting.plan.as_recorded(plan.record())
         return self._denoiser(request, batch, start)
 
     def _stepped(self, batch: range, step: Step, seconds: float, *, stage: str) -> Event:

@@ -19,6 +19,7 @@ from darkroom.sampling.regional import Place
 from darkroom.weights.topology import FACTOR
 
 Box = tuple[float, float, float, float]  # left, top, width, height: shares of the picture
+Edges = tuple[float, float, float, float]  # left, top, right, bottom: shares as well
 Pictures = Callable[[str], Path]
 Write = Callable[[str], Script]  # a prompt, encoded for the run
 Say = Callable[[str], None]
@@ -75,6 +76,24 @@ def mask_of(region: Region, size: tuple[int, int], pictures: Pictures) -> tuple[
 def larger(region: Region, scale: float) -> Region:
     """The same region in a picture `scale` times larger."""
     return region.model_copy(update={"feather": round(region.feather * scale)})
+
+
+def within(region: Region, part: Edges) -> Region:
+    """The same region in a part of its picture."""
+    if region.box is None or part == (0, 0, 1, 1):
+        return region
+    left, top, right, bottom = part
+    x, width = _inside(region.box[0], region.box[2], start=left, end=right)
+    y, height = _inside(region.box[1], region.box[3], start=top, end=bottom)
+    return region.model_copy(update={"box": (x, y, width, height)})
+
+
+def _inside(place: float, length: float, *, start: float, end: float) -> tuple[float, float]:
+    """Place and length of a stretch in the one from `start` to `end`, as shares of that."""
+    first, last = (
+        min(max((edge - start) / (end - start), 0), 1) for edge in (place, place + length)
+    )
+    return first, last - first
 
 
 def _of_box(box: Box, size: tuple[int, int]) -> tuple[Image.Image, str]:

@@ -7,7 +7,11 @@ from darkroom.core.prompt import Part, networks, parts
 from darkroom.core.request import ResolvedRequest
 from darkroom.core.sampler_options import adds_noise, notes
 from darkroom.core.sampler_table import find_sampler, find_scheduler
+from darkroom.tasks.canvas import gives_back
 from darkroom.tasks.course import sampler_options, schedule_options
+from darkroom.tasks.hires import LATENT
+
+LEAST_FOR_LATENTS = 0.5  # strength of a second run: enlarged latents are blurred below it
 
 
 def without_effect(request: ResolvedRequest, variant: Variant) -> list[str]:
@@ -23,13 +27,25 @@ def _of_picture(request: ResolvedRequest, variant: Variant) -> Iterator[str]:
     usual = type(init).model_fields
     if variant is not Variant.EDIT and init.image_cfg_scale != usual["image_cfg_scale"].default:
         yield "image_cfg_scale has no effect: the model is none that edits pictures by words"
+    if variant is Variant.EDIT and 0 < init.strength < 1:
+        yield (
+            f"strength {init.strength:g}: an edit model sees the picture by itself, and follows its"
+            " instruction best at strength 1"
+        )
     if init.strength > 0 or request.hires is not None:
         return
     names = ("exact_steps", "noise_multiplier", "extra_noise")
     idle = [name for name in names if getattr(init, name) != usual[name].default]
     yield from (f"{name} has no effect at strength 0" for name in idle)
     if not (request.detail or request.restore):
-        yield "strength 0 gives the picture back as it is"
+        yield _at_strength_0(request)
+
+
+def _at_strength_0(request: ResolvedRequest) -> str:
+    """What becomes of a picture without a step: see `canvas`."""
+    if gives_back(request):
+        return "strength 0 gives the picture back: no step is made"
+    return "at strength 0 no step is made: the new part is what it would begin with"
 
 
 def _of_hires(request: ResolvedRequest) -> Iterator[str]:
@@ -44,6 +60,11 @@ def _of_hires(request: ResolvedRequest) -> Iterator[str]:
         yield "hires_scale has no effect beside a width or height"
     if hires.strength == 0:
         yield "at hires_strength 0 the second run only enlarges: no step is left for it"
+    elif hires.upscaler.casefold() in LATENT and hires.strength < LEAST_FOR_LATENTS:
+        yield (
+            f"hires_upscaler {hires.upscaler} at hires_strength {hires.strength:g} leaves the"
+            " picture blurred: give 0.5 or more, or an upscaler of pixels such as auto"
+        )
 
 
 def _of_run(request: ResolvedRequest) -> list[str]:

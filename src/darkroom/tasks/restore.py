@@ -90,7 +90,7 @@ def restored(
 
     def mend(face: Image.Image) -> Image.Image:
         job.check()
-        return network(face, fidelity=restore.fidelity)
+        return network(face, fidelity=restore.fidelity, say=say)
 
     return mended(picture, faces, mend, visibility=restore.visibility)
 

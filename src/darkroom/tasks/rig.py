@@ -11,14 +11,16 @@ from torch import Tensor
 from darkroom.core.request import ResolvedRequest
 from darkroom.engine.engine import Engine
 from darkroom.engine.models import Model
-from darkroom.tasks.fitting import Fitting
+from darkroom.engine.plan import Plan
+from darkroom.tasks.fitting import Fitting, Use
 from darkroom.tasks.networks import Networks
 
 
 class Rig:
     """An engine, a model on it, what its prompts put on it, and how much of it fits at a time.
 
-    `fitting` is that of the latest run. `record` is the plan of a recipe that is made again.
+    `fitting` is that of the latest run. `record` is the plan of a recipe that is made again;
+    `plans` are those that the job has made, which outlive the rig.
     """
 
     fitting: Fitting
@@ -31,18 +33,18 @@ class Rig:
         *,
         notes: list[str] | None = None,
         record: Mapping[str, object] = MappingProxyType({}),
+        plans: dict[Use, Plan] | None = None,
     ) -> None:
         self.engine, self.model, self.networks = engine, model, networks
         self._notes, self._record = [] if notes is None else notes, record
-        self._fittings: dict[tuple[int, int, str], Fitting] = {}
+        self._plans = {} if plans is None else plans
 
     def fit(self, request: ResolvedRequest) -> Fitting:
         """The plan for a run of this size; it stays as small as memory once made it."""
-        size = request.width, request.height, request.tiling
-        if size not in self._fittings:
-            plan = self.engine.plan(self.model, request).as_recorded(self._record)
-            self._fittings[size] = Fitting(self.engine, self.model, plan, self._notes)
-        self.fitting = self._fittings[size]
+        use = self.model.card.sha256, request.width, request.height, request.tiling
+        if use not in self._plans:
+            self._plans[use] = self.engine.plan(self.model, request).as_recorded(self._record)
+        self.fitting = Fitting(self.engine, self.model, self._plans, use, self._notes)
         return self.fitting
 
     def decode(self, latent: Tensor) -> Image.Image:

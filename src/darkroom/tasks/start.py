@@ -139,7 +139,7 @@ def approaching(mask: Tensor) -> Tensor:
     for _ in range(APPROACH - 1):
         ring = -functional.max_pool2d(-ring, 3, 1, 1)  # a ring of latent pixels less
         total = total + ring
-    return total / total.max()
+    return total / total.max().clamp(min=1)  # nothing is white where the margins are thin
 
 
 def mix_of(mask: Mask | None) -> Mix:

@@ -60,6 +60,7 @@ def save_or_say(unfinished: Unfinished, latent: Tensor, recipe: Recipe) -> str |
     """Keep a latent; where that cannot be, words for the user, and the picture is made anyway."""
     try:
         unfinished.keep(latent, recipe)
-    except OutputError as error:
-        return f"{error}; a kill before the picture is saved would lose it (see --data-dir)"
+    except (OutputError, MemoryError) as error:
+        why = str(error) or "memory ran out"
+        return f"{why}; a kill before the picture is saved would lose it (see --data-dir)"
     return None

@@ -6,9 +6,10 @@ enlarged ─ a second upscaler mixed in ─ cropped ─ painted ─ faces ─ sa
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from darkroom.core.errors import BadRequest
 from darkroom.core.event import Event
@@ -21,6 +22,7 @@ from darkroom.media.metadata import Found
 from darkroom.media.picture import read_picture
 from darkroom.tasks.enlarge import FILTERS, card_of, check_size, enlarge, too_small
 from darkroom.tasks.finished import Used, recipe_of, said_by, saved
+from darkroom.tasks.fitting import with_room
 from darkroom.tasks.job import Job
 from darkroom.tasks.paint import painted, settled
 from darkroom.tasks.restore import restored
@@ -61,11 +63,20 @@ def target_of(request: UpscaleRequest, size: tuple[int, int]) -> Target:
 def upscale(engine: Engine, request: UpscaleRequest, *, job: Job) -> Iterator[Event]:
     """Enlarge the picture of `request`; it is on disk before its artifact event."""
     path = job.pictures(request.image)
-    run = _Upscale(engine, request, job, read_picture(path, alpha=True), said_by(path))
+    picture = uncoloured(read_picture(path, alpha=True))
+    run = _Upscale(engine, request, job, picture, said_by(path))
     yield run.started()
     yield from run.drain()
     picture = yield from run.made()
     yield from saved(job, picture, run.recipe(), began=run.began)
+
+
+def uncoloured(picture: Image.Image) -> Image.Image:
+    """RGB and RGBA as L and LA where there is no colour in it: a network would tint it."""
+    red, green, blue, *_ = picture.split()
+    if any(ImageChops.difference(red, other).getbbox() for other in (green, blue)):
+        return picture
+    return picture.convert("LA" if picture.mode == "RGBA" else "L")
 
 
 @dataclass(slots=True)
@@ -140,7 +151,11 @@ class _Upscale:
             )
         if request.restore is not None:
             self.job.check()
-            picture = restored(self.engine, self.job, request.restore, picture.convert("RGB"))
+            colours = picture.convert("RGB")
+            say = self.notes.append
+            mend = partial(restored, self.engine, self.job, request.restore, colours, say=say)
+            picture = with_room(self.engine, mend, say=say)
+            yield from self.drain()
         if alpha is not None:
             picture.putalpha(alpha)
         return picture

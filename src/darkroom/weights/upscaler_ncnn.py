@@ -31,12 +31,11 @@ class _Layer:
     """A layer that has weights."""
 
     kind: str
-    numbers: Mapping[int, str]
+    numbers: Mapping[int | None, str]
 
     def number(self, key: int) -> int:
         """A whole number of the layer; 0 where it has none."""
-        text = self.numbers.get(key, "")
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
+        return _number(self.numbers.get(key, "")) or 0
 
 
 def read_ncnn(path: Path) -> Header:
@@ -60,7 +59,8 @@ def read_ncnn(path: Path) -> Header:
 
 
 def _layers(path: Path) -> list[_Layer]:
-    text = path.read_bytes()[:LONGEST].decode(errors="replace")
+    with path.open("rb") as file:
+        text = file.read(LONGEST).decode(errors="replace")
     head, *lines = text.splitlines() or [""]
     if head.strip() != MAGIC:
         raise _damage(path, "it is not a .param file of ncnn")
@@ -69,8 +69,13 @@ def _layers(path: Path) -> list[_Layer]:
         kind, _, *rest = [*line.split(), "", ""]
         if kind in ("Convolution", "PReLU"):
             pairs = (word.partition("=") for word in rest if "=" in word)
-            found.append(_Layer(kind, {int(k): v for k, _, v in pairs if k.isdigit()}))
+            found.append(_Layer(kind, {_number(key): text for key, _, text in pairs}))
     return found
+
+
+def _number(text: str) -> int | None:
+    """A whole number of few digits; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
 
 
 def _names(path: Path, layers: list[_Layer]) -> list[str]:

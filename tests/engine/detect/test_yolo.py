@@ -172,8 +172,10 @@ def test_a_mask_lies_within_its_box_where_the_picture_has_it():
     (found,) = Yolo(answer, label="person", size=(640, 640)).find(
         Image.new("RGB", (320, 160)), confidence=0.5
     )
-    mask = np.asarray(found.mask) > 0
-    assert found.mask.size == (320, 160)
+    assert found.region == (80, 20, 160, 120) and found.mask.size == (80, 100)
+    whole = Image.new("L", (320, 160))
+    whole.paste(found.mask, found.region)
+    mask = np.asarray(whole) > 0
     # 320 x 160 is looked at twice as large, 160 px from the top
     rows, columns = np.nonzero(mask)
     assert abs(columns.min() - 80) <= 1 and abs(columns.max() - 159) <= 1
@@ -185,3 +187,10 @@ def test_an_exported_answer_says_centres_and_sizes():
     answer = exported(rows, torch.zeros(2, 4, 4))
     assert answer.boxes.tolist() == [[8, 17, 12, 23]]
     assert answer.scores.tolist() == [[0.5]] and answer.masks.tolist() == [[7, 8]]
+
+
+def test_what_lies_beyond_the_picture_is_not_found():
+    """A network that pads a picture may see things in the padding."""
+    answer = answering([[160, 0, 320, 100], [-90, 200, -10, 300]], [[0.9], [0.8]])
+    picture = Image.new("RGB", (320, 160))  # 160 px from the top
+    assert Yolo(answer, label="person", size=(640, 640)).find(picture, confidence=0.5) == []

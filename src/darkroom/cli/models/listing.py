@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import click
@@ -13,6 +14,7 @@ from darkroom.cli.models.words import missed, record, show_page
 from darkroom.core.errors import printable, shorten
 from darkroom.library.listing import Wanted
 from darkroom.library.models import Library
+from darkroom.library.offered import rows
 
 PATIENCE_S = 1.0  # before progress is told
 
@@ -38,6 +40,7 @@ def list_models(
 def show(reply: Reply, library: Library, view: View) -> None:
     """Print a page of the models that are wanted."""
     page = library.page(view.wanted, first=view.first, most=view.most)
+    besides = list(_besides(view.wanted))
     if reply.as_json:
         reply.json([record(item) for item in page.items])
     elif page.items:
@@ -45,11 +48,21 @@ def show(reply: Reply, library: Library, view: View) -> None:
     elif page.total:
         pages = math.ceil(page.total / (view.most or page.total))
         click.echo(f"There is no such page: {page.total:,} are on {pages} page(s) of {view.most}.")
-    else:
+    elif not besides:
         click.echo("No model is like that.")
+    if besides and not reply.as_json:
+        click.echo("Without a file:")
+        for name, origin in besides:
+            click.echo(f"  {name:24}  {origin}")
     for folder in page.missed:
         if folder not in page.items:
             click.echo(f"Note: {printable(missed(folder))}", err=True)  # JSON is a list: no room
+
+
+def _besides(wanted: Wanted) -> Iterator[tuple[str, str]]:
+    """What of the kind needs no file, where the kind alone was asked for."""
+    if wanted.kind is not None and not (wanted.words or wanted.problems or wanted.arch):
+        yield from rows(wanted.kind)
 
 
 def learn(library: Library, reply: Reply) -> None:

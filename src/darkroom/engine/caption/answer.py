@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Protocol
 
 from PIL import Image
+
+from darkroom.core.errors import NotFinite
 
 Tags = tuple[tuple[str, float], ...]  # (name, how sure from 0 to 1), the surest first
 Check = Callable[[], None]  # raises Cancelled when the user wants to stop
@@ -47,5 +50,8 @@ class Captioner(Protocol):
 
 def best(scores: Iterable[tuple[str, float]], *, threshold: float = 0.0, most: int = 1000) -> Tags:
     """The surest of `scores`, in order."""
+    scores = list(scores)
+    if not all(isfinite(score) for _, score in scores):
+        raise NotFinite("the captioner gives no numbers", hint="Its file is probably damaged.")
     found = sorted(scores, key=lambda item: -item[1])[:most]
     return tuple((name, score) for name, score in found if score >= threshold)

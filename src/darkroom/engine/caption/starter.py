@@ -141,7 +141,7 @@ class Starter:
         text = self._words.sentence(thing, colour, background=background, style=style)
         said = ((name, score) for head in HEADS for name, score in _spoken(head, heads[head]))
         sure = heads["object"][0][1]
-        notes = () if sure >= SURE else (f"{_UNSURE} ({thing!r} by {sure:.0%})",)
+        notes = () if sure >= SURE else (_UNSURE,)
         tags = best(said, threshold=threshold, most=most)
         return Caption(text=text, tags=tags, heads=heads, notes=notes)
 
@@ -160,7 +160,8 @@ class Starter:
 
 
 _UNSURE = (
-    "the starter's captioner knows the objects of the starter only, and is not sure of this one"
+    "this captioner knows only what the starter draws, and is guessing here; `darkroom caption"
+    " --help` says how to get another"
 )
 _TAGS: Mapping[str, Callable[[str], str]] = {
     "object": str,

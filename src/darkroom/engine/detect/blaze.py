@@ -6,14 +6,14 @@ hips) on fixed grids, and tell from points in it where the whole lies.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from darkroom.engine.detect.found import Box, Floats, Found, box_of, distinct, fitted
+from darkroom.engine.detect.found import Floats, Found, box_of, distinct, fitted
 from darkroom.engine.detect.runtime import Lite
 
 OVERLAP = 0.3  # that two things may have
@@ -107,26 +107,30 @@ class Blaze:
         if not wholes:
             return []
         kept = distinct(np.stack(wholes), scores[sure], overlap=OVERLAP)
-        return [
-            self._outlined(picture, box_of(wholes[each], picture.size), float(scores[sure[each]]))
+        things = (
+            Found(
+                box=box_of(wholes[each], picture.size),
+                score=float(scores[sure[each]]),
+                label=self._label,
+            )
             for each in kept
-        ]
+        )
+        return [self._outlined(picture, thing) for thing in things if thing.area]
 
-    def _outlined(self, picture: Image.Image, box: Box, score: float) -> Found:
-        """The thing in `box`, with its mask and the box of that where a network outlines it."""
+    def _outlined(self, picture: Image.Image, whole: Found) -> Found:
+        """The thing `whole`, with its mask and the box of that where a network outlines it."""
         outliner = self._outliner
-        whole = Found(box=box, score=score, label=self._label)
         if outliner is None:
             return whole
-        region = round(box[0]), round(box[1]), round(box[2]), round(box[3])
-        crop = picture.crop(region)
+        crop = picture.crop(whole.region)
         seen = crop.resize((outliner.side, outliner.side), Image.Resampling.BILINEAR)
         share = outliner.run(np.asarray(seen, np.float32)[None] / np.float32(255))[0][0, ..., 0]
         part = Image.fromarray(share).resize(crop.size, Image.Resampling.BILINEAR)
-        mask = Image.new("L", picture.size)
-        inside = np.where(np.asarray(part) > 0.5, 255, 0).astype(np.uint8)
-        mask.paste(Image.fromarray(inside), region)
+        mask = Image.fromarray(np.where(np.asarray(part) > 0.5, 255, 0).astype(np.uint8))
         tight = mask.getbbox()
         if tight is None:
             return whole
-        return Found(box=tight, score=score, label=self._label, mask=mask)
+        left, top, right, bottom = tight
+        x, y, _, _ = whole.region
+        box = x + left, y + top, x + right, y + bottom
+        return replace(whole, box=box, mask=mask.crop(tight))

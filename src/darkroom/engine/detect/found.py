@@ -3,6 +3,7 @@
 Boxes are (left, top, right, bottom) in pixels of the picture that was looked at.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +24,7 @@ class Found:
     box: Box
     score: float  # from 0 to 1
     label: str
-    mask: Image.Image | None = None  # "L", as large as the picture: 255 is the thing
+    mask: Image.Image | None = None  # "L", as large as the region: 255 is the thing
     points: tuple[tuple[float, float], ...] = ()  # px; of faces: eyes, nose, corners of the mouth
 
     @property
@@ -31,6 +32,15 @@ class Found:
         """Pixels in the box."""
         left, top, right, bottom = self.box
         return max(0.0, right - left) * max(0.0, bottom - top)
+
+    @property
+    def region(self) -> tuple[int, int, int, int]:
+        """The whole pixels that the box touches, as Pillow crops: one at least where it has area.
+
+        Masks are of it and not of the picture: a photo may have hundreds of things.
+        """
+        left, top, right, bottom = self.box
+        return math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom)
 
 
 class Detector(Protocol):

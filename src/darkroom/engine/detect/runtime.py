@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 
 from darkroom.core.errors import BadFile, BadRequest, shorten
+from darkroom.core.packaged import install
 from darkroom.engine.detect.found import Floats
+
+LARGEST = 4096  # px of a side; no network wants more, and a picture is enlarged to it
 
 
 class Session:
@@ -58,6 +61,8 @@ class Session:
             side if isinstance(side, int) and side > 0 else default
             for side in tuple(self._input.shape)[2:4]
         )
+        if max(width, height) > LARGEST:
+            raise BadFile(f"{self._path} wants pictures of {width:,} x {height:,} pixels")
         return width, height
 
     def run(self, pixels: Floats) -> list[Floats]:
@@ -111,5 +116,5 @@ class Lite:
 
 def missing(package: str, why: str, extra: str) -> BadRequest:
     """A package is not installed that something needs."""
-    hint = f'Install it: pip install "darkroom-studio[{extra}]"'
+    hint = f"Install it: {install(extra)}"
     return BadRequest(f"{why}, and {package} is not installed", hint=hint)

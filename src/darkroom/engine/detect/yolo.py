@@ -6,6 +6,7 @@ the tensors and runs nothing, and by a network of our own.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from darkroom.core.errors import BadFile
-from darkroom.engine.detect.found import Fitted, Floats, Found, box_of, distinct, fitted
+from darkroom.engine.detect.found import Fitted, Found, box_of, distinct, fitted
 from darkroom.engine.detect.runtime import Session
 from darkroom.engine.detect.yolo_network import Answer, YoloNetwork
 from darkroom.weights.header import Header, read_header
@@ -28,6 +29,7 @@ AVERAGED = "ema."  # where training keeps the weights that are used
 EXPORT = "Export it to ONNX with the program that made it, and use that file."
 
 Network = Callable[[Tensor], Answer]
+Region = tuple[int, int, int, int]  # px: left, top, right, bottom
 
 
 class Yolo:
@@ -50,15 +52,14 @@ class Yolo:
         # the same place, of another class, is another thing
         apart = answer.scores[sure].argmax(1).numpy()[:, None] * np.float32(2 * max(fit.image.size))
         kept = distinct((boxes + apart).astype(np.float32), values, overlap=OVERLAP)[:MOST]
-        return [
-            Found(
-                box=box_of(fit.back(boxes[number]), picture.size),
-                score=float(values[number]),
-                label=self._label,
-                mask=_mask(answer, int(sure[number]), fit=fit, size=picture.size),
-            )
-            for number in kept
-        ]
+        found = []
+        for number in kept:
+            box = box_of(fit.back(boxes[number]), picture.size)
+            thing = Found(box=box, score=float(values[number]), label=self._label)
+            if thing.area:
+                mask = _mask(answer, int(sure[number]), fit=fit, region=thing.region)
+                found.append(replace(thing, mask=mask))
+        return found
 
 
 def load_yolo(path: Path, *, label: str) -> Yolo:
@@ -112,27 +113,20 @@ def _size(picture: Image.Image) -> tuple[int, int]:
     return width, height
 
 
-def _mask(answer: Answer, place: int, *, fit: Fitted, size: tuple[int, int]) -> Image.Image | None:
-    """The thing's mask in the picture: within its box, where its prototypes say more than half."""
+def _mask(answer: Answer, place: int, *, fit: Fitted, region: Region) -> Image.Image | None:
+    """The thing's mask in a region of the picture: where its prototypes say more than half."""
     if answer.masks is None or answer.prototypes is None:
         return None
     depth, height, width = answer.prototypes.shape
     share = (answer.masks[place] @ answer.prototypes.reshape(depth, -1)).view(height, width)
     step = fit.image.width / width  # px to a pixel of the prototypes
-    inner = [edge / step for edge in (fit.left, fit.top)]
-    scaled = [side * fit.scale / step for side in size]
-    region = (inner[0], inner[1], inner[0] + scaled[0], inner[1] + scaled[1])
-    small = Image.fromarray(share.numpy().astype(np.float32))  # mode F
-    large = np.asarray(small.resize(size, Image.Resampling.BILINEAR, box=_within(region, small)))
-    left, top, right, bottom = box_of(fit.back(answer.boxes[place].numpy()), size)
-    found: Floats = np.zeros(large.shape, np.float32)
-    rows, columns = slice(round(top), round(bottom)), slice(round(left), round(right))
-    found[rows, columns] = large[rows, columns] > 0
-    return Image.fromarray((found * 255).astype(np.uint8))
-
-
-def _within(
-    region: tuple[float, float, float, float], image: Image.Image
-) -> tuple[float, float, float, float]:
     left, top, right, bottom = region
-    return max(0.0, left), max(0.0, top), min(image.width, right), min(image.height, bottom)
+    small = Image.fromarray(share.numpy().astype(np.float32))  # mode F
+    seen = (
+        max(0.0, (left * fit.scale + fit.left) / step),
+        max(0.0, (top * fit.scale + fit.top) / step),
+        min(float(width), (right * fit.scale + fit.left) / step),
+        min(float(height), (bottom * fit.scale + fit.top) / step),
+    )
+    large = small.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=seen)
+    return Image.fromarray(np.where(np.asarray(large) > 0, 255, 0).astype(np.uint8))

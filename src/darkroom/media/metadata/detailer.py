@@ -42,11 +42,17 @@ _OLD = ("mask only top k largest",)
 _SAID = frozenset({"version", "use inpaint width height", "inpaint height"})
 _USUAL = {"inpaint only masked": "True"}
 _SAME = re.compile(r"Use same .*", re.IGNORECASE)
+_PROMPT, _EACH = "[PROMPT]", "[SEP]"
 _NONE = ("None", "none", "")
 
 
-def read(settings: Mapping[str, str]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The fields of each block, and the keys that have no counterpart here."""
+def read(
+    settings: Mapping[str, str], prompts: Mapping[str, str]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The fields of each block, and the keys that have no counterpart here.
+
+    `prompts` are those of the picture, by their fields: [PROMPT] in a block's stands for them.
+    """
     blocks: dict[str, dict[str, Any]] = {}
     left: list[str] = []
     for key, text in settings.items():
@@ -59,8 +65,12 @@ def read(settings: Mapping[str, str]) -> tuple[list[dict[str, Any]], list[str]]:
             continue
         if _SAME.fullmatch(text):
             continue
+        if field[0] in prompts and _EACH in text:  # another for each face that is found
+            left.append(key)
+            continue
+        said = text.replace(_PROMPT, prompts.get(field[0], _PROMPT))
         try:
-            blocks.setdefault(found[2] or "", {})[field[0]] = field[1](text)
+            blocks.setdefault(found[2] or "", {})[field[0]] = field[1](said)
         except ValueError:
             left.append(key)
     made = [blocks[end] for end in _ENDS if end in blocks]

@@ -19,6 +19,8 @@ from darkroom.media.metadata.request_table import USUAL, Flat, nested
 _NOTHING = re.compile(r"|None|none|-1|Automatic|Use same .*", re.DOTALL)
 _STRENGTH = "Denoising strength"
 _HIRES = ("Hires upscale", "Hires resize", "Hires upscaler", "Hires steps")
+# What A1111 means where a text with a second run leaves it open.
+_A1111_HIRES: Flat = {"hires.upscaler": "Latent", "hires.strength": 0.7}
 _FROM_A_PICTURE = ("Init image hash", "Mask blur", "Mask mode", "Masked content", "Inpaint area")
 _PICTURE = ("init", "mask")  # blocks that a picture must be there for
 _ITS_PICTURE = "it began with a picture that the file does not hold"
@@ -54,8 +56,12 @@ def request_fields(
             tries.append((told, _converted(row, text)))
         except (ValueError, UnknownName):
             left_out.append(told)
-    detail, unknown = detailer.read(settings)
+    prompts = {"prompt": prompt, "negative_prompt": negative_prompt}
+    detail, unknown = detailer.read(settings, prompts)
     tries += [(f"ADetailer {n}", {"detail": detail[:n]}) for n in range(1, len(detail) + 1)]
+    if not settings.keys().isdisjoint(_HIRES):
+        said = {name for _, some in tries for name in some}
+        tries += [(n, {n: value}) for n, value in _A1111_HIRES.items() if n not in said]
     fields, refused = _accepted(tries)
     if _strength_does_nothing(settings):
         mapped.add(_STRENGTH)

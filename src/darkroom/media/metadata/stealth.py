@@ -12,7 +12,7 @@ import struct
 import zlib
 from typing import BinaryIO
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from darkroom.core.errors import BadFile, BadRequest
 from darkroom.media.metadata.source import MAX_TEXT, Source
@@ -32,7 +32,10 @@ _ONES = bytes(0x30 | value & 1 for value in range(256))  # a byte to its lowest 
 
 
 def hide(image: Image.Image, text: str) -> Image.Image:
-    """`image` with `text`, gzipped, in its alpha channel; BadRequest when it has no room."""
+    """`image` with `text`, gzipped, in its alpha channel; BadRequest when it has no room.
+
+    What is transparent in it stays so, to the lowest bit.
+    """
     packed = gzip.compress(text.encode(), mtime=0)
     data = _SIGNATURES["A"][1] + struct.pack(">I", 8 * len(packed)) + packed
     room = image.width * image.height
@@ -42,10 +45,11 @@ def hide(image: Image.Image, text: str) -> Image.Image:
             hint="Make it larger, or leave them out.",
         )
     digits = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}".encode()
-    bits = digits.translate(bytes.maketrans(b"01", b"\xfe\xff"))
-    columns = Image.frombytes("L", image.size[::-1], bits.ljust(room, b"\xff"))
+    bits = digits.translate(bytes.maketrans(b"01", b"\0\1")).ljust(room, b"\1")
+    columns = Image.frombytes("L", image.size[::-1], bits).transpose(Image.Transpose.TRANSPOSE)
     hidden = image.convert("RGBA")
-    hidden.putalpha(columns.transpose(Image.Transpose.TRANSPOSE))
+    opaque = hidden.getchannel("A").point(lambda value: value & 0xFE)
+    hidden.putalpha(ImageChops.add(opaque, columns))
     return hidden
 
 
