@@ -121,3 +121,11 @@ def test_only_pictures_whose_process_is_gone_are_unfinished(doctor, starter, tmp
     with hold(folder / "lock"):
         rows, _ = doctor("--device", "cpu")
     assert [row["text"] for row in rows if "recover" in row["hint"]] == ["1 unfinished picture(s)"]
+
+
+def test_what_was_handed_in_is_counted(doctor, starter, tmp_path):
+    folder = tmp_path / "data" / "inputs" / "ab"
+    folder.mkdir(parents=True)
+    (folder / "ab12.png").write_bytes(bytes(1_500_000))
+    rows, _ = doctor("--device", "cpu")
+    assert any("1 picture(s) that were handed in: 1.5 MB" in row["text"] for row in rows)

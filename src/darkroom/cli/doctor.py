@@ -31,7 +31,7 @@ Row = tuple[str, str, str]  # level, text, hint
 def doctor(reply: Reply, /, **values: Any) -> None:
     """Check device, versions, disk and models, and say what to do about each problem."""
     settings, rows = _settings(given(values))
-    for check in (_folders, _unfinished, _models, _device):
+    for check in (_folders, _unfinished, _inputs, _models, _device):
         rows += _guarded(check, settings)
     if reply.as_json:
         reply.json([{"level": level, "text": text, "hint": hint} for level, text, hint in rows])
@@ -103,6 +103,15 @@ def _unfinished(settings: Settings) -> list[Row]:
     if not left:
         return []
     return [("warning", f"{len(left)} unfinished picture(s)", "Run `darkroom recover`.")]
+
+
+def _inputs(settings: Settings) -> list[Row]:
+    folder = settings.data_dir / "inputs"
+    sizes = [path.stat().st_size for path in folder.glob("*/*") if path.is_file()]
+    if not sizes:
+        return []
+    kept = f"{len(sizes):,} picture(s) that were handed in: {sum(sizes) / 1e6:,.1f} MB in {folder}"
+    return [("ok", f"{kept}; `redo` and `recover` need them", "")]
 
 
 def _models(settings: Settings) -> list[Row]:
