@@ -17,26 +17,14 @@ seam     of pictures that are to tile: the difference of the pixels that meet wh
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gallery import SIDE, Gallery, flags, opened, put_down, table
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
-
-from darkroom.core.errors import DarkroomWarning
-from darkroom.core.request import ImageRequest
-from darkroom.engine.caption.starter import Starter
-from darkroom.studio import Studio
-
-SIDE = 128  # px, of the starter's pictures
 SCALE = 2
 GRID = 32  # px to a pixel of the starter's UNet where it is smallest
 THINGS = ("apple", "cat", "car", "house", "frog", "crown", "fish", "rocket")
@@ -49,17 +37,14 @@ Row = dict[str, Any]
 
 
 class Bench:
-    """The starter, and what is measured with it."""
+    """What is measured."""
 
-    def __init__(self, scratch: Path, asked: argparse.Namespace) -> None:
-        self._studio = Studio(data_dir=scratch, threads=asked.threads)
-        self._judge, self._pictures, self._keep = Starter.shipped(), asked.pictures, asked.keep
-        if self._keep is not None:
-            self._keep.mkdir(parents=True, exist_ok=True)
+    def __init__(self, gallery: Gallery) -> None:
+        self._gallery = gallery
 
     def hires(self, upscalers: Sequence[str], strengths: Sequence[float]) -> Iterator[Row]:
         """One row for each upscaler and strength."""
-        first = [self._made(f"plain {k}", k, prompt=prompt) for k, _, prompt in self._asked()]
+        first = [self._made(f"plain {k}", prompt, k) for k, _, prompt in self._asked()]
         size = SCALE * SIDE, SCALE * SIDE
         plain = [detail(each.resize(size, Image.Resampling.LANCZOS)) for each in first]
         things = [thing for _, thing, _ in self._asked()]
@@ -69,7 +54,8 @@ class Bench:
                 made = [*self._enlarged(upscaler, strength)]
                 found = np.array([detail(each) for each in made])
                 still = still if strength else found
-                right = [self._seen(one) == thing for one, thing in zip(made, things, strict=True)]
+                seen = [self._gallery.seen(one)["object"] for one in made]
+                right = [one == thing for one, thing in zip(seen, things, strict=True)]
                 yield {
                     "upscaler": upscaler,
                     "strength": strength,
@@ -82,8 +68,8 @@ class Bench:
         """One row for each way of tiling, with both seams."""
         for tiling in ("none", "x", "y", "both"):
             made = [
-                self._made(f"tiling {tiling} {k}", k, prompt=TILED, tiling=tiling)
-                for k in range(SEAMS * self._pictures)
+                self._made(f"tiling {tiling} {k}", TILED, k, tiling=tiling)
+                for k in range(SEAMS * self._gallery.pictures)
             ]
             yield {"tiling": tiling} | {
                 f"seam in {name}": seam(made, axis) for axis, name in ((1, "x"), (0, "y"))
@@ -92,24 +78,18 @@ class Bench:
     def _enlarged(self, upscaler: str, strength: float) -> Iterator[Image.Image]:
         block = {"scale": SCALE, "upscaler": upscaler, "strength": strength}
         for k, _, prompt in self._asked():
-            yield self._made(f"{upscaler} {strength} {k}", k, prompt=prompt, hires=block)
+            yield self._made(f"{upscaler} {strength} {k}", prompt, k, hires=block)
 
     def _asked(self) -> Iterator[tuple[int, str, str]]:
         """Number, object and prompt of each picture."""
-        for k in range(self._pictures):
+        for k in range(self._gallery.pictures):
             thing, ground = THINGS[k % len(THINGS)], GROUNDS[k % len(GROUNDS)]
             yield k, thing, f"a {thing} on a {ground} background"
 
-    def _made(self, name: str, seed: int, **fields: Any) -> Image.Image:
-        request = ImageRequest.parse({"seed": seed, "width": SIDE, "height": SIDE, **fields})
-        (picture,) = self._studio.run(request)
-        if self._keep is not None:
-            picture.image.save(self._keep / f"{name}.png")
-        return picture.image
-
-    def _seen(self, picture: Image.Image) -> str:
-        (heads,) = self._judge.scores([picture])
-        return heads["object"][0][0]
+    def _made(self, name: str, prompt: str, seed: int, **fields: Any) -> Image.Image:
+        made = self._gallery.measured(prompt, seed, **fields)
+        self._gallery.show(name, made)
+        return made
 
 
 def detail(picture: Image.Image) -> float:
@@ -134,14 +114,6 @@ def seam(pictures: Sequence[Image.Image], axis: int) -> float:
     return float(np.exp(np.mean(found)))
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Rows of the same columns, as Markdown."""
-    heads = list(rows[0])
-    lines = [heads, ["---"] * len(heads)]
-    lines += [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in r.values()] for r in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def missed(found: dict[str, list[Row]]) -> list[Row]:
     """The rows that do not reach what is asked: a run that adds detail, and no seam."""
     axes = {"none": (), "x": ("x",), "y": ("y",), "both": ("x", "y")}
@@ -155,17 +127,12 @@ def missed(found: dict[str, list[Row]]) -> list[Row]:
 
 def main() -> int:
     """Print what was found; 1 where something is missed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--pictures", type=int, default=4)
+    parser = flags(__doc__, pictures=4)
     parser.add_argument("--upscalers", nargs="*", default=["Latent", "Lanczos", "auto"])
     parser.add_argument("--strengths", nargs="*", type=float, default=[0.3, 0.7])
-    parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="write the numbers there too")
-    parser.add_argument("--keep", type=Path, help="folder for the pictures")
     asked = parser.parse_args()
-    warnings.simplefilter("ignore", DarkroomWarning)
-    with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
-        bench = Bench(Path(scratch), asked)
+    with opened(asked) as gallery:
+        bench = Bench(gallery)
         found = {
             "seams": list(bench.seams()),
             "hires": list(bench.hires(asked.upscalers, asked.strengths)),
@@ -173,8 +140,7 @@ def main() -> int:
     for rows in found.values():
         if rows:
             print(table(rows), end="\n\n")
-    if asked.json is not None:
-        asked.json.write_text(json.dumps(found, indent=1))
+    put_down(found, asked.json)
     return 1 if missed(found) else 0
 
 

@@ -57,13 +57,13 @@ def test_errors_are_ours(studio):
 
 
 def test_what_would_have_no_effect_is_refused():
-    for name, value in (("outputs_dir", "out"), ("preview_seconds", 1)):
+    for name, value in (("outputs_dir", "out"), ("preview", "tiny"), ("preview_seconds", 1)):
         with pytest.raises(BadRequest, match=f"{name} has no effect on a Studio"):
             Studio(**{name: value})
 
 
 def test_notes_are_warnings_and_nobody_pays_for_previews(studio, monkeypatch):
-    monkeypatch.setattr("darkroom.tasks.passes.save_preview", None)
+    monkeypatch.setattr("darkroom.tasks.previews.save_preview", None)
     with pytest.warns(darkroom.DarkroomWarning, match="no effect"):
         studio.txt2img("x", model="tiny", steps=2, sampler="DDIM", scheduler="Karras")
 

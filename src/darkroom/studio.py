@@ -41,7 +41,7 @@ from darkroom.media.image import Saving, encode
 from darkroom.media.metadata import read_recipe
 
 _OF_FILES = frozenset(
-    {"outputs_dir", "preview_seconds"}
+    {"outputs_dir", "preview", "preview_seconds"}
     | {name for name in Settings.model_fields if name.startswith("image_")}
 )
 
@@ -90,7 +90,7 @@ class Studio:
             )
         # Nobody could see a preview, and what is read back shall lose nothing.
         ours = {"image_format": "png", "image_metadata": True, "image_stealth": False}
-        ours["preview_seconds"] = 0
+        ours |= {"preview": "off", "preview_seconds": 0}
         self._worker = Worker(Configured.load_here(settings | ours).values)
 
     def txt2img(self, prompt: str, **fields: Any) -> Picture:

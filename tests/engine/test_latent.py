@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from darkroom.core.model import Arch, Kind, ModelCard, Prediction, Variant
-from darkroom.engine.latent import SD_PREVIEW, decode, encode, preview, to_bytes
+from darkroom.engine.latent import SD_PREVIEW, decode, encode, to_bytes
 from darkroom.engine.loading import preview_matrix
 
 
@@ -81,22 +81,6 @@ def test_the_scale_is_taken_off():
 def test_pixels_are_truncated_as_in_a1111():
     row = torch.tensor([-2.0, -1.0, 0.0, 0.999, 1.0, 7.0]).view(1, 1, 1, 6).expand(1, 3, 1, 6)
     assert to_bytes(row)[0, 0, :, 0].tolist() == [0, 0, 127, 254, 255, 255]
-
-
-def test_a_preview_shows_the_colours_of_the_latent_at_the_size_of_the_picture():
-    matrix = torch.zeros(5, 3)
-    matrix[0, 0], matrix[-1] = 2.0, -1.0
-    latent = torch.zeros(4, 16, 24)
-    latent[0, :, 12:] = 1.0
-    shown = preview(latent, matrix)
-    assert shown.shape == (128, 192, 3)
-    assert shown[0, 0].tolist() == [0, 0, 0]
-    assert shown[0, -1].tolist() == [255, 0, 0]
-
-
-def test_the_preview_of_a_huge_picture_stays_small():
-    assert max(preview(torch.zeros(4, 128, 256), torch.zeros(5, 3)).shape) == 512
-    assert max(preview(torch.zeros(4, 1024, 1024), torch.zeros(5, 3)).shape) == 1024
 
 
 def test_a_model_brings_its_own_matrix_for_colours_from_0_to_1():

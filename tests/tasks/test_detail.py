@@ -94,6 +94,7 @@ def test_a_block_changes_what_it_says_and_nothing_else(resolved):
     own = request_for(request, request.detail[0], 0)
     assert (own.steps, own.cfg_scale, own.sampler, own.init.strength) == (9, 3.0, "Euler a", 0.3)
     assert (own.prompt, own.negative_prompt) == (request.prompt, "blur")
+    assert own.scheduler == "Uniform"  # Euler a's own
     assert own.hires is None and own.detail == () and own.tiling == "none"
 
 

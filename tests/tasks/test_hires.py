@@ -9,7 +9,8 @@ from torch.nn import functional
 from darkroom.core.errors import BadRequest
 from darkroom.core.prompt import Style
 from darkroom.core.request import ResolvedRequest
-from darkroom.tasks.hires import Target, around_of, enlarged, hires_request, target_of
+from darkroom.tasks.enlarge import Target
+from darkroom.tasks.hires import around_of, enlarged, hires_request, target_of
 from darkroom.tasks.wording import Wording
 
 LATENTS = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -37,12 +38,6 @@ def test_sizes_are_a1111s(size, hires, enlarged_to, drawn):
     request = resolved(*size, hires=hires)
     found = target_of(request, request.hires)
     assert (found.enlarged, found.size) == (enlarged_to, drawn)
-
-
-def test_the_middle_is_drawn():
-    found = Target((1024, 1536), (1024, 1024))
-    assert found.box == (0, 32, 128, 160)
-    assert found.pixels == (0, 256, 1024, 1280)
 
 
 @pytest.mark.parametrize("hires", [{"scale": 8}, {"height": 8192}, {"width": 64}])

@@ -120,7 +120,7 @@ def test_a_data_folder_that_cannot_be_used_loses_no_picture(worker, ask, tmp_pat
     (tmp_path / "file").touch()
     settings = {"data_dir": tmp_path / "file", "preview_seconds": 1}
     monkeypatch.setattr(worker, "_settings", worker._settings.model_copy(update=settings))
-    monkeypatch.setattr(PreviewClock, "due", lambda _self: True)
+    monkeypatch.setattr(PreviewClock, "due", lambda *_: True)
     events = list(worker.run(ask(), output=tmp_path / "out"))
     assert kinds(events)[-1] == "done"
     assert len(pictures(events)) == 1
@@ -482,7 +482,7 @@ def test_a_mistake_of_ours_is_told_without_a_traceback(worker, ask, tmp_path, mo
 
 
 def test_previews_show_the_picture_as_it_comes_and_go_away(worker, ask, tmp_path, monkeypatch):
-    monkeypatch.setattr(PreviewClock, "due", lambda _self: True)
+    monkeypatch.setattr(PreviewClock, "due", lambda *_: True)
     monkeypatch.setattr(
         worker, "_settings", worker._settings.model_copy(update={"preview_seconds": 1})
     )

@@ -10,6 +10,8 @@ from darkroom.core.errors import OutOfMemory
 from darkroom.core.model import Variant
 from darkroom.core.request import ResolvedRequest
 from darkroom.media.metadata import read_recipe
+from darkroom.media.picture import read_picture
+from darkroom.tasks import canvas
 from darkroom.tasks.passes import Passes
 from darkroom.tasks.remarks import without_effect
 
@@ -60,6 +62,29 @@ def test_a_picture_of_a_batch_is_the_same_picture_alone(worker, ask, tmp_path, p
     (alone,) = made(worker.run(ask(init=init, seed=8), output=tmp_path))
     assert np.array_equal(pixels(batch[1]), pixels(alone))
     assert not np.array_equal(pixels(batch[0]), pixels(alone))
+
+
+@pytest.mark.parametrize(
+    ("fields", "times"),
+    [
+        ({"count": 3}, 1),
+        ({"count": 3, "prompt": "a {red|blue} apple", "dynamic_prompts": True}, 1),
+        ({"count": 2, "hires": {"scale": 1.5}}, 1),
+        ({"loopback": {"loops": 3}}, 3),
+    ],
+)
+def test_what_pictures_begin_with_is_read_once(
+    worker, ask, tmp_path, picture, monkeypatch, fields, times
+):
+    read = []
+
+    def reading(path, **how):
+        read.append(path)
+        return read_picture(path, **how)
+
+    monkeypatch.setattr(canvas, "read_picture", reading)
+    made(worker.run(ask(init={"image": str(picture), "strength": 0.5}, **fields), output=tmp_path))
+    assert len(read) == times
 
 
 def test_every_round_of_a_loopback_is_an_ordinary_picture(worker, ask, tmp_path, picture):

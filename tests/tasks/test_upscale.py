@@ -12,8 +12,8 @@ from darkroom.core.processing import UpscaleRequest
 from darkroom.engine.mosaic import Tiling
 from darkroom.engine.upscaler import TILING
 from darkroom.media.metadata import find
-from darkroom.tasks.enlarge import limited
-from darkroom.tasks.upscale import Target, target_of
+from darkroom.tasks.enlarge import Target, limited
+from darkroom.tasks.upscale import target_of
 from upscaler_files import ncnn, rrdb_dims, rrdb_state, saved
 
 
@@ -64,7 +64,9 @@ def test_sizes(fields, enlarged, size):
 
 
 def test_the_middle_is_kept():
-    assert Target((133, 100), (100, 100)).box == (16, 0, 116, 100)
+    assert Target((133, 100), (100, 100)).box() == (16, 0, 116, 100)
+    assert Target((1024, 1536), (1024, 1024)).box(8) == (0, 256, 1024, 1280)
+    assert Target((664, 520), (512, 512)).box(8) == (72, 0, 584, 512)
 
 
 @pytest.mark.parametrize("name", ["auto", "starter-x2", "Lanczos", "nearest"])

@@ -60,7 +60,7 @@ REFUSED = [  # (label, family, tensors); the sentence ends with what this versio
     ("a Playground 2.5 checkpoint (EDM)", Arch.SDXL, ["edm_mean", *real_shapes(Arch.SDXL)]),
     ("a quantised model without VAE", Arch.OTHER, ["double_blocks.0.img_attn.proj.weight.absmax"]),
     ("a preview decoder (TAESD)", Arch.OTHER, ["decoder.layers.0.weight", "encoder.layers.0.weight"]),
-    ("a preview decoder (TAESD)", Arch.OTHER, ["1.weight", "3.conv.0.weight"]),
+    ("a preview decoder (TAESD) of Flux or Stable Diffusion 3 (16 channels)", Arch.OTHER, {"1.weight": (64, 16, 3, 3), "3.conv.0.weight": (64, 64, 3, 3)}),
     ("a text encoder alone (CLIP-L)", Arch.OTHER, {"text_model.embeddings.token_embedding.weight": (49408, 768)}),
     ("a T5 text encoder alone", Arch.OTHER, ["encoder.block.0.layer.0.SelfAttention.q.weight"]),
     ("a CLIP vision encoder", Arch.OTHER, ["vision_model.embeddings.class_embedding"]),

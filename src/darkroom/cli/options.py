@@ -29,13 +29,13 @@ DEVICE_FLAGS = ("device", "dtype", "threads", *MODEL_FLAGS)
 PROMPT_FLAGS = ("embeddings_dirs", "wildcards_dirs", "styles_files")
 IMAGE_FLAGS = ("image_format", "image_quality", "image_metadata", "image_stealth")
 # Of verbs that make pictures.
-SETTING_FLAGS = (*IMAGE_FLAGS, *DEVICE_FLAGS, *PROMPT_FLAGS, "preview_seconds")
+SETTING_FLAGS = (*IMAGE_FLAGS, *DEVICE_FLAGS, *PROMPT_FLAGS, "preview", "preview_seconds")
 
 # The headings under which `--help` lists settings, and the order of those that come last.
 _HEADINGS: Mapping[str, str] = {
     **dict.fromkeys(IMAGE_FLAGS, "picture files"),
     **dict.fromkeys((*MODEL_FLAGS, *PROMPT_FLAGS), "folders"),
-    **dict.fromkeys(("device", "dtype", "threads", "preview_seconds"), "machine"),
+    **dict.fromkeys(("device", "dtype", "threads", "preview", "preview_seconds"), "machine"),
 }
 _BRIEF = (
     "noise", "sampler", "schedule", "guidance", "picture files", "machine", "folders",

@@ -8,6 +8,7 @@ from darkroom.cli.boundary import Reply
 from darkroom.cli.options import JSON, OUTPUT, SETTING_FLAGS, flags, given, pass_reply
 from darkroom.cli.running import work
 from darkroom.core.settings import Configured, Settings
+from darkroom.media.left_behind import left_behind
 
 
 @click.command()
@@ -22,7 +23,7 @@ def recover(reply: Reply, /, output: str | None, **values: Any) -> None:
     makes the picture from it.
     """
     settings = Configured.load_here(given(values)).values
-    if any(settings.unfinished_dir.glob("*/*.safetensors")):
+    if any(left_behind(settings.unfinished_dir)):
         work(lambda worker, **where: worker.recover(**where), settings, output=output, reply=reply)
     elif reply.as_json:
         reply.json({"images": [], "warnings": []})

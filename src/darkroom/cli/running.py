@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from darkroom.cli.boundary import Reply
 from darkroom.core.errors import BadRequest
 from darkroom.core.event import Event
+from darkroom.core.preview import method_of
 from darkroom.core.prompt import networks, wishes, without_comments
 from darkroom.core.recipe import Recipe
 from darkroom.core.request import ImageRequest
@@ -49,7 +50,9 @@ def run(
     series = isinstance(request, GridRequest | BatchRequest)
     if isinstance(request, GridRequest | BatchRequest):
         reply.note(counted(request))
-    refuse(request, Library.of(settings, tell=reply.note))
+    library = Library.of(settings, tell=reply.note)
+    refuse(request, library)
+    refuse_previews(request, settings, library)
     Place.chosen(chosen(output), settings.outputs_dir, getattr(request, "count", 1))
     if fresh and not series:
         reply.note("--fresh has no effect: this is no grid and no batch")
@@ -81,6 +84,18 @@ def refuse(request: Request, library: "Library") -> None:
     asked, _ = wishes(networks(without_comments(request.prompt))[1])
     if not (request.dynamic_prompts and any(sign in request.prompt for sign in ("{", "__"))):
         files_for(library, card, asked)
+
+
+def refuse_previews(request: Request, settings: Settings, library: "Library") -> None:
+    """Raise where the tiny decoder that is asked for is not here, or not for the checkpoint."""
+    from darkroom.library.named import checkpoint_of
+    from darkroom.library.previews import previewing_of
+
+    if not settings.preview_seconds or method_of(settings.preview) not in ("tiny", None):
+        return
+    asked, series = previewing_of(library, settings.preview), GridRequest | BatchRequest
+    if not isinstance(request, series) and (name := checkpoint_of(request)) is not None:
+        asked.check(library.find(name))
 
 
 def counted(request: GridRequest | BatchRequest) -> str:

@@ -20,7 +20,12 @@ from darkroom.core.fields import (
     Steps,
     in_group,
 )
-from darkroom.core.sampler_table import AUTOMATIC, find_scheduler, split_sampler_name
+from darkroom.core.sampler_table import (
+    AUTOMATIC,
+    find_scheduler,
+    resolve_scheduler,
+    split_sampler_name,
+)
 
 Resize = Literal["stretch", "crop", "fill", "latent"]
 Fill = Literal["fill", "original", "latent noise", "latent nothing"]
@@ -63,12 +68,19 @@ class Sampled(Frozen):
     def _known_scheduler(cls, name: str | None) -> str | None:
         return None if name is None else find_scheduler(name).name
 
-    def changes(self) -> dict[str, Any]:
-        """What it sets on the fields of the request, by their names there."""
-        found = {name: getattr(self, name) for name in Sampled.model_fields}
-        if self.sampler is not None and self.scheduler is None:
-            found["scheduler"] = AUTOMATIC
-        return {name: value for name, value in found.items() if value is not None}
+    def changes(self, sampler: str | None = None) -> dict[str, Any]:
+        """What it sets on the fields of the request, by their names there.
+
+        `sampler` is that of the first run; without it an automatic scheduler stays open.
+        """
+        own = {name: getattr(self, name) for name in Sampled.model_fields}
+        found = {name: value for name, value in own.items() if value is not None}
+        if self.sampler is not None:
+            found.setdefault("scheduler", AUTOMATIC)
+        if sampler is not None and "scheduler" in found:
+            scheduler = resolve_scheduler(self.sampler or sampler, found["scheduler"])
+            found["scheduler"] = scheduler.name
+        return found
 
 
 class Init(Frozen):

@@ -22,6 +22,7 @@ class Kind(StrEnum):
     RESTORER = "restorer"  # of faces
     SEGMENTER = "background"  # tells it from the subject
     CAPTIONER = "captioner"
+    PREVIEW = "preview decoder"  # latents to rough pictures
     TEXT_ENCODER = "text encoder"
     UNET = "UNet"
     UNKNOWN = "unknown"

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from darkroom.core.errors import BadRequest, UnknownName, nearest, shorten
 from darkroom.core.fields import Frozen
+from darkroom.core.preview import METHODS, method_of
 
 Source = Literal["default", "file", "environment", "flag"]
 PREFIX = "DARKROOM_"
@@ -98,6 +99,12 @@ class Settings(Frozen):
     cache_gb: float = Field(
         0, ge=0, allow_inf_nan=False, description="GiB of loaded models to keep; 0 takes half."
     )
+    preview: str = Field(
+        "auto",
+        description="What shows the picture so far: tiny (a small decoder), matrix (the colours of"
+        " the latent), full (the VAE), off, or the name or file of a small decoder. auto: tiny"
+        " where one is for the model, else matrix.",
+    )
     preview_seconds: float = Field(
         0.5, ge=0, allow_inf_nan=False, description="Least time between previews; 0 turns them off."
     )
@@ -109,6 +116,13 @@ class Settings(Frozen):
             what = "files" if info.field_name == "styles_files" else "folders"
             raise ValueError(f'must be a list of {what}, such as ["/models"]')
         return value
+
+    @field_validator("preview")
+    @classmethod
+    def _method(cls, word: str) -> str:
+        if not word.strip():
+            raise ValueError(f"must be {', '.join(METHODS)}, or a decoder")
+        return method_of(word) or word
 
     @field_validator("outputs_dir", "data_dir")
     @classmethod

@@ -20,6 +20,7 @@ from darkroom.engine.loading import Loader
 from darkroom.engine.models import Model
 from darkroom.engine.plan import Plan, Work, costs_of, make_plan
 from darkroom.engine.precision import finite, finite_pixels
+from darkroom.engine.preview import PreviewDecoder, load_preview
 from darkroom.engine.restorer import Restorer, load_restorer
 from darkroom.engine.run import Frame, Run, Say
 from darkroom.engine.script import Part, Script, Timing, Writer
@@ -53,6 +54,7 @@ class Engine:
         self._encodings = Encodings()
         self._loader = Loader(device, self._tokenizer, self._encodings, cache_bytes=cache_bytes)
         self._captioner: tuple[str, Captioner] | None = None  # by the hash of its file
+        self._previewer: tuple[str, PreviewDecoder] | None = None  # by the hash of its file
         self._detectors: dict[str, Detector] = {}  # by name or by the hash of their file
         self.adapters = AdapterCache(min(ADAPTERS, cache_bytes // 4))
 
@@ -88,6 +90,12 @@ class Engine:
             self._detectors[key] = detector_of(name, card)
         return self._detectors[key]
 
+    def preview_decoder(self, card: ModelCard) -> PreviewDecoder:
+        """The tiny decoder of `card`; the latest stays loaded, and no checkpoint goes for it."""
+        if self._previewer is None or self._previewer[0] != card.sha256:
+            self._previewer = card.sha256, load_preview(card, self.device)
+        return self._previewer[1]
+
     def shelf(self, files: Mapping[str, Path]) -> Shelf:
         """Embeddings by the words for them, for `Shelf.words`."""
         return Shelf(self._tokenizer, files)
@@ -107,7 +115,7 @@ class Engine:
     def make_room(self, model: Model | None = None) -> None:
         """After an out-of-memory: give up every other model, encoded prompts and torch's cache."""
         self._loader.drop_others(model)
-        self._captioner = None
+        self._captioner = self._previewer = None
         self.adapters.clear()
         self.forget_prompts()
         self.device.empty_cache()

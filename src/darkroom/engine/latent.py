@@ -1,4 +1,4 @@
-"""Between latents and pictures: both ways, in tiles on demand, and cheap previews.
+"""Between latents and pictures: both ways, and in tiles on demand.
 
 B batch, C latent channels, H W latent height and width (pixels / 8).
 """
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from darkroom.sampling.denoiser import ramp, spans
 from darkroom.weights.topology import FACTOR
@@ -20,7 +19,6 @@ from darkroom.weights.topology import FACTOR
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
-PREVIEW_SIDE = 512  # pixels
 OVERLAP = 8  # latent pixels that neighbouring tiles share
 
 # Latent to RGB by a linear map, for previews: rows are the four latent channels, then the offset.
@@ -54,7 +52,7 @@ def decode(vae: AutoencoderKL, latents: Tensor, *, scale: float, tile: int | Non
         return sample
 
     scaled = latents.to(next(vae.parameters())) / scale
-    return torch.cat([_in_tiles(network, one, tile, units=(1, FACTOR)) for one in scaled.split(1)])
+    return torch.cat([in_tiles(network, one, tile, units=(1, FACTOR)) for one in scaled.split(1)])
 
 
 def encode(vae: AutoencoderKL, pixels: Tensor, *, scale: float, tile: int | None = None) -> Tensor:
@@ -68,10 +66,10 @@ def encode(vae: AutoencoderKL, pixels: Tensor, *, scale: float, tile: int | None
         return mean
 
     rows = pixels.to(next(vae.parameters())).split(1)
-    return torch.cat([_in_tiles(network, one, tile, units=(FACTOR, 1)) for one in rows]) * scale
+    return torch.cat([in_tiles(network, one, tile, units=(FACTOR, 1)) for one in rows]) * scale
 
 
-def _in_tiles(
+def in_tiles(
     network: Callable[[Tensor], Tensor], x: Tensor, tile: int | None, *, units: tuple[int, int]
 ) -> Tensor:
     """What `network` makes of one `x` (1, C, H, W), seeing at most `tile` latent pixels a side.
@@ -104,16 +102,3 @@ def to_bytes(pixels: Tensor) -> Tensor:
     """Pixels (B, 3, H, W) in [-1, 1] to (B, H, W, 3) uint8, truncated as A1111 does."""
     unit = ((pixels.float() + 1) / 2).clamp(0, 1)
     return (unit * 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
-
-
-def preview(latent: Tensor, matrix: Tensor) -> Tensor:
-    """A rough picture (H * f, W * f, 3) uint8 of one scaled `latent` (C, H, W).
-
-    `matrix` (C + 1, 3) maps latent channels to RGB in [-1, 1]; its last row is the offset. f is 8
-    where that stays within PREVIEW_SIDE, otherwise less: a preview must cost next to nothing.
-    """
-    factor = max(1, min(FACTOR, PREVIEW_SIDE // max(latent.shape[-2:])))
-    rows = matrix.to(latent.device, torch.float32)
-    rgb = torch.einsum("chw,cr->rhw", latent.float(), rows[:-1]) + rows[-1].view(3, 1, 1)
-    large = functional.interpolate(rgb.unsqueeze(0), scale_factor=factor, mode="bilinear")
-    return to_bytes(large)[0]

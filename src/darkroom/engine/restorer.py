@@ -3,12 +3,10 @@
     mended = load_restorer(card, device)(face, fidelity=0.5)        512 x 512 px, RGB
 
 X. Wang et al., GFPGAN, CVPR 2021; S. Zhou et al., CodeFormer, NeurIPS 2022; Z. Wang et al.,
-RestoreFormer, CVPR 2022. spandrel is an extra; it is given tensors that our own reader took out of
-the file, never the file.
+RestoreFormer, CVPR 2022.
 """
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from darkroom.core.errors import BadFile, BadRequest
+from darkroom.core.errors import BadFile
 from darkroom.core.model import ModelCard
-from darkroom.core.packaged import install
 from darkroom.engine.device import Device
 from darkroom.engine.precision import finite_pixels
+from darkroom.engine.spandrel import spandrel
 from darkroom.weights.header import Header, read_header
 from darkroom.weights.reader import open_tensors
 
@@ -67,34 +65,17 @@ def load_restorer(card: ModelCard, device: Device) -> Restorer:
 
     BadRequest with the command to install what is missing, BadFile where spandrel cannot build it.
     """
-    spandrel = _spandrel(card.name)
+    builder = spandrel(f"{card.name} mends faces", extra="faces")
     tensors = _tensors(read_header(Path(card.path)))
     try:
-        found = spandrel.ModelLoader(device=device.torch).load_from_state_dict(tensors)
-    except spandrel.UnsupportedModelError as error:
+        found = builder.ModelLoader(device=device.torch).load_from_state_dict(tensors)
+    except builder.UnsupportedModelError as error:
         raise BadFile(f"{card.name} is no model for faces that spandrel knows") from error
     if found.purpose != "FaceSR":
         raise BadFile(f"{card.name} is a {found.architecture.name}, which mends no faces")
     faithful = found.architecture.name == CODEFORMER
     network = found.model.eval().float().to(device.torch)
     return Restorer(network, device, faithful=faithful, size=card.bytes)
-
-
-def _spandrel(name: str) -> Any:
-    """spandrel, with what is in its second package where that is installed."""
-    try:
-        spandrel = import_module("spandrel")
-    except (ImportError, RuntimeError) as error:  # torchvision beside another torch is the latter
-        raise BadRequest(
-            f"{name} mends faces with spandrel, which cannot be imported here ({error})",
-            hint=f"Install it: {install('faces')}",
-        ) from error
-    try:
-        extra = import_module("spandrel_extra_arches")
-    except ImportError:
-        return spandrel
-    extra.install(ignore_duplicates=True)
-    return spandrel
 
 
 def _tensors(header: Header) -> dict[str, Tensor]:

@@ -3,13 +3,11 @@
     upscaler = load_upscaler(card, device)              # Engine.upscaler(card) keeps it
     larger = upscaler(picture, Tiling(tile=256, overlap=16))    # scale times as large
 
-RGB, grey and transparent pictures; 8 bits. Families that we do not build are built by spandrel,
-which is an extra, from the tensors that our own reader took out of the file.
+RGB, grey and transparent pictures; 8 bits. Families that we do not build are built by spandrel.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +17,14 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
 
-from darkroom.core.errors import BadFile, BadRequest, OutOfMemory
+from darkroom.core.errors import BadFile, OutOfMemory
 from darkroom.core.model import ModelCard
-from darkroom.core.packaged import install
 from darkroom.engine.compact import Compact
 from darkroom.engine.device import Device
 from darkroom.engine.mosaic import Floats, Mosaic, Tiling
 from darkroom.engine.precision import finite_pixels
 from darkroom.engine.rrdb import Rrdb
+from darkroom.engine.spandrel import spandrel
 from darkroom.weights.header import Header, read_header
 from darkroom.weights.reader import open_tensors
 from darkroom.weights.shaping import to_network
@@ -176,23 +174,17 @@ def _network(dims: RrdbDims | CompactDims) -> nn.Module:
 
 
 def _by_spandrel(header: Header, label: str, device: Device) -> Upscaler:
-    """Any other family, by the library that knows them; it is given tensors, never a file."""
+    """Any other family, by the library that knows them."""
     name = header.path.name
-    try:
-        spandrel = import_module("spandrel")
-    except (ImportError, RuntimeError) as error:  # torchvision beside another torch is the latter
-        raise BadRequest(
-            f"{name} is {label}, which spandrel builds, and that cannot be imported here ({error})",
-            hint=f"Install it: {install('upscalers')}",
-        ) from error
+    builder = spandrel(f"{name} is {label}, which is built", extra="upscalers")
     with open_tensors(header) as file:
         tensors = {name: file.tensor(name).clone() for name in header.tensors}
     try:
-        found = spandrel.ModelLoader(device=device.torch).load_from_state_dict(tensors)
-    except spandrel.UnsupportedModelError as error:
+        found = builder.ModelLoader(device=device.torch).load_from_state_dict(tensors)
+    except builder.UnsupportedModelError as error:
         hint = "Choose another upscaler."
         raise BadFile(f"{name}: spandrel does not know its family either", hint=hint) from error
-    if not isinstance(found, spandrel.ImageModelDescriptor) or found.input_channels not in (1, 3):
+    if not isinstance(found, builder.ImageModelDescriptor) or found.input_channels not in (1, 3):
         raise BadFile(f"{name} does not make one picture of another", hint="It is no upscaler.")
     half = device.dtype is not torch.float16 or found.supports_half
     module = _Described(found).to(device.torch, device.dtype if half else torch.float32)

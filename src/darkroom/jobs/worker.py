@@ -32,6 +32,7 @@ from darkroom.jobs.leftovers import Leftovers
 from darkroom.jobs.mistake import mistake
 from darkroom.library.models import Library
 from darkroom.library.named import named_again
+from darkroom.library.previews import previewing_of
 from darkroom.library.prompts import embeddings_of, styles_of, wildcards_of
 from darkroom.library.tags import files_for, remarks
 from darkroom.media.files import Place
@@ -144,12 +145,13 @@ class Worker:
         if found.card is None:
             raise BadRequest("a picture needs a model")
         files = files_for(self.library, found.card, asked)
+        job = self._with(job, found)
         job.output.place.prepare()
         job = replace(
-            self._with(job, found),
+            job,
             wording=wording,
             files=files,
-            notes=(*self._notes(found), *remarks(self.library, asked, files)),
+            notes=(*job.notes, *remarks(self.library, asked, files)),
         )
         yield from generate(  # the model has no name here: the task may let it go
             self.engine,
@@ -184,13 +186,16 @@ class Worker:
 
     def _job(self, name: str, output: Path | Place | None, stop: Stop, *, pictures: int = 1) -> Job:
         """A job with what every task is given."""
-        every = self._settings.preview_seconds
+        settings = self._settings
+        every = 0.0 if settings.preview == "off" else settings.preview_seconds
+        previewing = previewing_of(self.library, settings.preview if every else "off")
         return Job(
             id=name,
             output=self._output(output, pictures),
             unfinished=self.unfinished / name,
-            previews=self._settings.data_dir / "previews" / f"{name}.png" if every else None,
+            previews=settings.data_dir / "previews" / f"{name}.png" if every else None,
             clock=PreviewClock(every),
+            previewing=previewing,
             shelf=self._shelf(),
             pictures=self.inputs.path,
             keep=self.inputs.keep,
@@ -198,7 +203,19 @@ class Worker:
         )
 
     def _with(self, job: Job, found: Intake) -> Job:
-        return replace(job, cards=cards_of(found), notes=self._notes(found))
+        """The job with its models; BadRequest where they have no such previews as were asked for.
+
+        What sees latents are the checkpoint, and those that take over from it.
+        """
+        cards, notes, settings = cards_of(found), self._notes(found), self._settings
+        if settings.preview not in ("auto", "off") and not settings.preview_seconds:
+            notes = *notes, f"preview {settings.preview} does nothing: preview_seconds is 0"
+        if found.card is not None:
+            job.previewing.check(found.card)
+            others = (card for (kind, _), card in cards.items() if kind is Kind.CHECKPOINT)
+            for card in dict.fromkeys((found.card, *others)):
+                notes = *notes, *job.previewing.notes(card)
+        return replace(job, cards=cards, notes=notes)
 
     def _kept(self, request: R) -> R:
         """The request with its pictures in the store."""

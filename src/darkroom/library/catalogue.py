@@ -21,7 +21,7 @@ from darkroom.library.sidecars import PICTURES, names_beside
 from darkroom.library.survey import Item, Survey, survey
 from darkroom.library.walk import Folder
 
-FORMAT = 2  # counts up when other facts are learnt from the same file
+FORMAT = 3  # counts up when other facts are learnt from the same file
 KEEP_S = 1.0  # seconds of learning that an interruption may lose
 State = tuple[str, int, int]
 _LEARNT_BY = f"{__version__}/{FORMAT}"

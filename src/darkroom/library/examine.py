@@ -17,7 +17,8 @@ from darkroom.weights.detect import GIVE_VAE
 from darkroom.weights.header import Header, read_header
 from darkroom.weights.probe import probe
 
-MUST_RUN = (Kind.CHECKPOINT, Kind.VAE, Kind.UNET, Kind.UNKNOWN)  # others wait for what uses them
+# Others wait for what uses them.
+MUST_RUN = (Kind.CHECKPOINT, Kind.VAE, Kind.PREVIEW, Kind.UNET, Kind.UNKNOWN)
 BOUNDS = {"steps": (1, 500, int), "cfg_scale": (1, 100, float)}  # of what a maker recommends
 
 

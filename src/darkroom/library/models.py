@@ -46,6 +46,7 @@ BY_PATH = (
     Kind.RESTORER,
     Kind.SEGMENTER,
     Kind.CAPTIONER,
+    Kind.PREVIEW,
 )
 REINSTALL = "Install Darkroom again."
 UNLISTED = Brief(Kind.UNKNOWN, "", False)  # of a file in no folder of ours
@@ -219,6 +220,10 @@ class Library:
         entry = self._hashed(Kind.CHECKPOINT, start, likely=likely)
         return None if entry is None else self._card(entry)
 
+    def card_at(self, kind: Kind, path: Path) -> ModelCard:
+        """The card of the model of that kind in a file; BadFile if it is of another."""
+        return self._card_of(kind, self._at(path))
+
     def vae_beside(self, card: ModelCard) -> ModelCard | None:
         """The VAE in a file beside the checkpoint and named like it, `name.vae.safetensors`."""
         listed = self.catalogue.survey().called(card.name)
@@ -227,7 +232,7 @@ class Library:
             stem = checkpoint if is_folder(Path(checkpoint)) else split(checkpoint)[0]
             for end in VAE_ENDS:
                 if _there(path := Path(stem + end)):
-                    return self._card_of(Kind.VAE, self._at(path))
+                    return self.card_at(Kind.VAE, path)
         return None
 
     # ---- looking

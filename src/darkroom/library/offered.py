@@ -10,16 +10,19 @@ from types import MappingProxyType
 from darkroom.core.errors import BadRequest
 from darkroom.core.model import Kind
 from darkroom.core.packaged import packaged, packaged_names
+from darkroom.core.preview import METHODS
 from darkroom.core.processing import AUTO, PULL_CAPTIONER
 from darkroom.weights.upscaler_files import SHIPPED
 
 COMES = "comes with Darkroom"
 LATENT = "Latent"  # and its kinds, between the two runs of hires fix alone
+_NO_MODELS = frozenset({AUTO, LATENT, *METHODS})
 _OWN: Mapping[Kind, tuple[str, ...]] = MappingProxyType(
     {
         Kind.UPSCALER: (AUTO, SHIPPED, "Lanczos", "Nearest", LATENT),
         Kind.SEGMENTER: (AUTO,),
         Kind.CAPTIONER: (AUTO, "starter"),
+        Kind.PREVIEW: METHODS,
     }
 )
 # What an unknown name is called: the kind itself but where that is no word for a model.
@@ -31,6 +34,7 @@ _MORE: Mapping[Kind, str] = MappingProxyType(
         Kind.UPSCALER: "files go to models/ESRGAN. Latent and its kinds are for --hires-upscaler",
         Kind.DETECTOR: "files such as face_yolov8n.pt go to models/adetailer",
         Kind.SEGMENTER: "files go to models/u2net",
+        Kind.PREVIEW: "files such as taesd_decoder.pth go to models/VAE-approx",
     }
 )
 
@@ -59,7 +63,7 @@ def where(kind: Kind | None) -> str:
 def rows(kind: Kind) -> Iterator[tuple[str, str]]:
     """The same, each with where it comes from."""
     for name in offered(kind):
-        if name not in (AUTO, LATENT):
+        if name not in _NO_MODELS:
             yield name, _origin(kind, name)
 
 

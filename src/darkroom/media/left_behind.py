@@ -4,6 +4,7 @@ Each job has a folder of its own in the data folder while it runs, and holds a l
 whose lock nobody holds was left behind: `darkroom recover` works on those.
 """
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,11 +25,6 @@ def left_behind(data: Path) -> Iterator[Path]:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove the folder of a job in which nothing but the lock is left."""
-    if any(folder.glob(f"*{SUFFIX}")):
-        return
-    try:
-        (folder / LOCK).unlink(missing_ok=True)
-        folder.rmdir()
-    except OSError:  # somebody looks into it; an empty folder does no harm
-        return
+    """Remove the folder of a job without latents, and what a kill left of a file half written."""
+    if not any(folder.glob(f"*{SUFFIX}")):
+        shutil.rmtree(folder, ignore_errors=True)  # one that somebody looks into does no harm

@@ -15,12 +15,11 @@ from darkroom.core.event import Event
 from darkroom.core.model import Kind, ModelCard
 from darkroom.core.packaged import packaged
 from darkroom.core.processing import AUTO, CutoutRequest
-from darkroom.core.recipe import Role
 from darkroom.engine.engine import Engine
 from darkroom.engine.segmenter import Segmenter
 from darkroom.media.backdrop import decontaminated, subject
 from darkroom.media.picture import read_picture
-from darkroom.tasks.finished import recipe_of, said_by, saved
+from darkroom.tasks.finished import Used, recipe_of, said_by, saved
 from darkroom.tasks.job import Job
 
 Floats = NDArray[np.float32]
@@ -56,8 +55,8 @@ def cutout(engine: Engine, request: CutoutRequest, *, job: Job) -> Iterator[Even
     if not alpha.any():
         yield Event("warning", {"text": "nothing stood out from the background"})
     made = _made(picture, alpha, color, mask_only=request.mask_only)
-    used: list[tuple[Role, ModelCard]] = [] if card is None else [("segmenter", card)]
-    recipe = recipe_of(engine, request, used, found=said_by(path))
+    cards: Used = [] if card is None else [("segmenter", card)]
+    recipe = recipe_of(engine, request, cards, found=said_by(path))
     yield from saved(job, made, recipe, began=began)
 
 

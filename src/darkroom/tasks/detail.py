@@ -21,7 +21,6 @@ from darkroom.core.event import Event
 from darkroom.core.fields import MAX_SEED
 from darkroom.core.model import Kind
 from darkroom.core.request import ResolvedRequest
-from darkroom.core.sampler_table import resolve_scheduler
 from darkroom.engine.detect import Detector, Found
 from darkroom.engine.engine import Engine
 from darkroom.media.mask import HALF
@@ -113,12 +112,13 @@ def request_for(request: ResolvedRequest, block: Detail, number: int) -> Resolve
     negative = part_of(block.negative_prompt, number, request.negative_prompt)
     if prompt is None:
         return None
-    own = block.changes() | {"prompt": prompt, "negative_prompt": negative or ""}
-    if "scheduler" in own:
-        sampler = own.get("sampler", request.sampler)
-        own["scheduler"] = resolve_scheduler(sampler, own["scheduler"]).name
-    init = Init.model_validate({"image": IN_HAND, "strength": block.strength})
-    return request.model_copy(update={**ALONE, **own, "init": init})
+    own = {
+        **block.changes(request.sampler),
+        "prompt": prompt,
+        "negative_prompt": negative or "",
+        "init": Init.model_validate({"image": IN_HAND, "strength": block.strength}),
+    }
+    return request.model_copy(update=ALONE | own)
 
 
 def part_of(prompt: str | None, number: int, whole: str) -> str | None:

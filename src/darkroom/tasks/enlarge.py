@@ -7,7 +7,7 @@ much is taken away by Lanczos. One that does not enlarge is used once.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from PIL import Image
@@ -27,6 +27,22 @@ FILTERS: Mapping[str, Image.Resampling] = MappingProxyType(
     {"lanczos": Image.Resampling.LANCZOS, "nearest": Image.Resampling.NEAREST}
 )
 MOST_MADE = 1024  # px: side of an enlarged tile, unless a tile is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The size that a picture is enlarged to, and that of its middle, which is kept; px."""
+
+    enlarged: tuple[int, int]
+    size: tuple[int, int]
+
+    def box(self, unit: int = 1) -> tuple[int, int, int, int]:
+        """The middle, as Pillow crops; its corner is at multiples of `unit` px."""
+        left, top = (
+            (whole - kept) // 2 // unit * unit
+            for whole, kept in zip(self.enlarged, self.size, strict=True)
+        )
+        return left, top, left + self.size[0], top + self.size[1]
 
 
 def enlarge(

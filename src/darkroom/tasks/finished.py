@@ -4,20 +4,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from darkroom.core.errors import BadFile
 from darkroom.core.event import Event
 from darkroom.core.model import ModelCard
 from darkroom.core.processing import CutoutRequest, UpscaleRequest
-from darkroom.core.recipe import Recipe, Role, UsedModel
+from darkroom.core.recipe import Recipe, Role
 from darkroom.engine.engine import Engine
-from darkroom.engine.versions import versions
 from darkroom.media.image import check, save
 from darkroom.media.metadata import Found, find, infotext
 from darkroom.media.picture import flat
 from darkroom.tasks.job import Job
+from darkroom.tasks.used import made_on, used
 
 OPAQUE = ("jpeg",)  # formats without transparency
 
@@ -44,27 +43,19 @@ def infotext_of(found: Found | None) -> str:
 def recipe_of(
     engine: Engine,
     request: UpscaleRequest | CutoutRequest,
-    used: Used,
+    cards: Used,
     *,
     found: Found | None,
     seed: int = 0,
 ) -> Recipe:
     """The recipe of a picture made of a finished one."""
-    device = engine.device
-    threads = torch.get_num_threads()
     return Recipe(
         request=request,
         image=0,
         seed=seed,
-        models=tuple(
-            UsedModel(role=role, name=card.name, sha256=card.sha256)
-            for number, (role, card) in enumerate(used)
-            if (role, card) not in used[:number]
-        ),
-        device=f"{device.kind} {str(device.dtype).removeprefix('torch.')}",
-        plan={"threads": threads} if device.kind == "cpu" else {},
-        versions=versions(),
+        models=tuple(dict.fromkeys(used(role, card) for role, card in cards)),
         source=infotext_of(found),
+        **made_on(engine.device, {}),
     )
 
 

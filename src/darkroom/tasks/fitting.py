@@ -1,13 +1,12 @@
 """A plan that shrinks when memory runs out, and what to tell the user about it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from torch import Tensor
 
 from darkroom.core.errors import OutOfMemory
-from darkroom.core.event import Event
 from darkroom.engine.engine import Engine
 from darkroom.engine.models import Model
 from darkroom.engine.plan import MIB, Plan
@@ -26,7 +25,7 @@ class Fitting:
     model: Model
     plans: dict[Use, Plan]  # of the job
     use: Use
-    notes: list[str] = field(default_factory=list)  # for the user, since the last `drain`
+    notes: list[str] = field(default_factory=list)  # for the user
 
     @property
     def plan(self) -> Plan:
@@ -80,11 +79,6 @@ class Fitting:
         self.plan = replace(plan or self.plan, alone=True)
         self.engine.make_room(self.model)
         self.notes.append(f"memory ran out; trying again with {self.plan.describe()}")
-
-    def drain(self) -> Iterator[Event]:
-        """The notes as warnings."""
-        while self.notes:
-            yield Event("warning", {"text": self.notes.pop(0)})
 
 
 def with_room(

@@ -14,7 +14,6 @@ import math
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,13 +25,12 @@ from darkroom.core.blocks import Hires, Region, Tiling
 from darkroom.core.errors import BadRequest
 from darkroom.core.event import Event
 from darkroom.core.request import ResolvedRequest
-from darkroom.core.sampler_table import resolve_scheduler
 from darkroom.engine.engine import calls_of
 from darkroom.engine.seamless import AXES
 from darkroom.media.fit import LEAST, MOST, fit
 from darkroom.media.picture import read_picture
-from darkroom.tasks.canvas import Canvas, canvas_of
-from darkroom.tasks.enlarge import enlarge
+from darkroom.tasks.canvas import Canvas
+from darkroom.tasks.enlarge import Target, enlarge
 from darkroom.tasks.passes import Passes
 from darkroom.tasks.regions import larger, within
 from darkroom.tasks.start import start_of
@@ -52,30 +50,8 @@ LATENT: Mapping[str, tuple[str, bool]] = MappingProxyType(
 STRIP = 16  # px of the opposite edge, at least, that an upscaler is shown
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The sizes of a second run in pixels, (width, height): multiples of 8."""
-
-    enlarged: tuple[int, int]  # what the first result is enlarged to
-    size: tuple[int, int]  # the middle of it, which is drawn
-
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of that middle, in latent pixels."""
-        wide, high = (side // FACTOR for side in self.enlarged)
-        width, height = (side // FACTOR for side in self.size)
-        left, top = (wide - width) // 2, (high - height) // 2
-        return left, top, left + width, top + height
-
-    @property
-    def pixels(self) -> tuple[int, int, int, int]:
-        """The same in pixels."""
-        left, top, right, bottom = self.box
-        return FACTOR * left, FACTOR * top, FACTOR * right, FACTOR * bottom
-
-
 def target_of(request: ResolvedRequest, hires: Hires) -> Target:
-    """The sizes that `hires` asks for, rounded down to multiples of 8.
+    """The sizes that `hires` asks for, rounded down to multiples of 8; the middle is drawn.
 
     With one side the other keeps the shape of the picture; with both, what is too much is cropped.
     """
@@ -117,12 +93,9 @@ def hires_request(request: ResolvedRequest) -> ResolvedRequest:
     if hires is None:
         return request
     target = target_of(request, hires)
-    own: dict[str, Any] = hires.changes()
-    if "scheduler" in own:
-        sampler = own.get("sampler", request.sampler)
-        own["scheduler"] = resolve_scheduler(sampler, own["scheduler"]).name
     first_only = request.refiner is not None and request.refiner.on == "first"
-    own |= {
+    own = {
+        **hires.changes(request.sampler),
         "width": target.size[0],
         "height": target.size[1],
         "hires": None,
@@ -134,7 +107,7 @@ def hires_request(request: ResolvedRequest) -> ResolvedRequest:
 
 def _region(region: Region, request: ResolvedRequest, target: Target) -> Region:
     """A region of the first picture, where it is in the second."""
-    (wide, high), (left, top, right, bottom) = target.enlarged, target.pixels
+    (wide, high), (left, top, right, bottom) = target.enlarged, target.box(FACTOR)
     scale = min(wide / request.width, high / request.height)
     return within(larger(region, scale), (left / wide, top / high, right / wide, bottom / high))
 
@@ -190,7 +163,7 @@ def enlarged(latents: Tensor, target: Target, upscaler: str, *, tiling: Tiling) 
         mode=mode,
         antialias=antialias,
     )
-    left, top, right, bottom = target.box
+    left, top, right, bottom = (side // FACTOR for side in target.box(FACTOR))
     above, before = down // 2 * height, across // 2 * width
     return large[..., above + top : above + bottom, before + left : before + right]
 
@@ -241,7 +214,7 @@ def around_of(target: Target, size: tuple[int, int], *, tiling: Tiling) -> Aroun
             unit = side // math.gcd(side, large)
             margins[axis] = -(-STRIP // unit) * unit
             grown[axis] = margins[axis] * large // side
-    (width, height), (left, top, right, bottom) = target.enlarged, target.pixels
+    (width, height), (left, top, right, bottom) = target.enlarged, target.box(FACTOR)
     across, down = grown
     whole = width + 2 * across, height + 2 * down
     box = left + across, top + down, right + across, bottom + down
@@ -267,12 +240,12 @@ def _encoded(passes: Passes, request: ResolvedRequest, pictures: list[Image.Imag
 
 def _canvas(passes: Passes, request: ResolvedRequest, target: Target) -> Canvas | None:
     """What the request begins with, at the size of the second run."""
-    canvas = canvas_of(request, passes.job.pictures)
+    canvas = passes.canvas(request)
     if canvas is None:
         return None
 
     def large(image: Image.Image) -> Image.Image:
-        return fit(image, target.enlarged, "stretch").crop(target.pixels)
+        return fit(image, target.enlarged, "stretch").crop(target.box(FACTOR))
 
     mask = None if canvas.mask is None else large(canvas.mask)
     return replace(canvas, picture=large(canvas.picture), mask=mask)

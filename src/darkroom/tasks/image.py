@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -22,9 +21,8 @@ from darkroom.core.recipe import DEFAULTS, Recipe
 from darkroom.core.request import ResolvedRequest
 from darkroom.engine.engine import Engine
 from darkroom.engine.models import Model
-from darkroom.engine.versions import versions
 from darkroom.media.image import check, save
-from darkroom.tasks.canvas import Canvas, canvas_of
+from darkroom.tasks.canvas import Canvas
 from darkroom.tasks.detail import detailed, detectors_of
 from darkroom.tasks.fitting import with_room
 from darkroom.tasks.hires import hires_request, second_run
@@ -37,7 +35,7 @@ from darkroom.tasks.seeds import seed_of, variation_seed_of
 from darkroom.tasks.start import NOTHING, Start, start_of, taken
 from darkroom.tasks.unfinished import Unfinished, save_or_say
 from darkroom.tasks.unfinished import opened as kept
-from darkroom.tasks.used import files_of, others_of
+from darkroom.tasks.used import files_of, made_on, others_of
 from darkroom.tasks.wording import template_of
 
 
@@ -92,7 +90,7 @@ def finish(
     job, its only one if `single`, and `began` is when work on it began, on the monotonic clock.
     """
     request, job = recipe.drawn, passes.job
-    canvas = canvas_of(request, job.pictures)
+    canvas = passes.canvas(request)
     last = hires_request(request)
     bare = last.model_copy(update={"prompt": ""})  # no network of a prompt is for the VAE
     passes.on(bare).fit(bare)
@@ -277,7 +275,7 @@ class _Run:
         return request, range(first, end)
 
     def _canvas(self, request: ResolvedRequest) -> Canvas | None:
-        canvas = canvas_of(request, self.job.pictures)
+        canvas = self.passes.canvas(request)
         if canvas is not None:
             self.passes.note(*canvas.notes)
         return canvas
@@ -306,9 +304,6 @@ class _Run:
     def recipe(self, request: ResolvedRequest, image: int) -> Recipe:
         """What picture `image` is made of, with the plan of the moment."""
         passes = self.passes
-        device, plan = passes.engine.device, passes.record(hires_request(request))
-        if device.kind == "cpu":
-            plan["threads"] = torch.get_num_threads()
         named = others_of(request, self.job)
         return Recipe(
             request=request,
@@ -317,7 +312,5 @@ class _Run:
             variation_seed=variation_seed_of(request, image),
             template=template_of(self.request, request),
             models=tuple(dict.fromkeys((*files_of(passes.card, passes.vae), *named, *passes.used))),
-            device=f"{device.kind} {str(device.dtype).removeprefix('torch.')}",
-            plan=plan,
-            versions=versions(),
+            **made_on(passes.engine.device, passes.record(hires_request(request))),
         )

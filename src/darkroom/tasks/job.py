@@ -1,12 +1,14 @@
 """What a task is given besides its request: where results go, and whether to stop."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from darkroom.core.errors import BadRequest, Cancelled
+from darkroom.core.event import Event
 from darkroom.core.model import Kind, ModelCard
+from darkroom.core.preview import Previewing
 from darkroom.engine.shelf import Shelf
 from darkroom.media.files import Place
 from darkroom.media.image import Saving
@@ -24,19 +26,28 @@ class PreviewClock:
     _started: float = field(default_factory=time.monotonic)
     _last: float = field(default_factory=time.monotonic)
     _spent: float = 0.0
-    _cost: float = 0.0  # of the latest preview
+    _rate: float = 0.0  # seconds by size, of the latest preview or trial
 
-    def due(self) -> bool:
-        """Whether a preview should be made now, one more at the cost of the latest."""
+    def due(self, size: int = 1) -> bool:
+        """Whether a preview of `size` should be made now, at the cost of the latest."""
         now = time.monotonic()
         rested = self.least_s > 0 and now - self._last >= self.least_s
-        return rested and self._spent + self._cost <= PREVIEW_SHARE * (now - self._started)
+        return rested and self._spent + self.cost(size) <= PREVIEW_SHARE * (now - self._started)
 
-    def made(self, seconds: float) -> None:
-        """Count a preview that took `seconds`."""
+    def cost(self, size: int) -> float:
+        """The seconds that a preview of `size` will take, as far as that is known."""
+        return self._rate * size
+
+    def made(self, seconds: float, size: int = 1) -> None:
+        """Count a preview of `size` that took `seconds`."""
         self._last = time.monotonic()
-        self._cost = seconds
+        self.spend(seconds, size)
+
+    def spend(self, seconds: float, size: int = 0) -> None:
+        """Count what was spent otherwise; a trial of `size` tells what a preview will cost."""
         self._spent += seconds
+        if size:
+            self._rate = seconds / size
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,12 @@ class Output:
 
     place: Place
     saving: Saving
+
+
+def drained(notes: list[str]) -> Iterator[Event]:
+    """The notes for the user as warnings; none is left."""
+    while notes:
+        yield Event("warning", {"text": notes.pop(0)})
 
 
 def _no_pictures(source: str) -> Path:
@@ -64,6 +81,7 @@ class Job:
     unfinished: Path  # folder of this job for latents that are not pictures yet
     previews: Path | None  # file that shows the picture as it comes
     clock: PreviewClock
+    previewing: Previewing = field(default_factory=Previewing)  # how they are made
     shelf: Shelf  # embeddings that prompts may name
     wording: Wording = field(default_factory=Wording)  # styles and wildcards
     files: Files = field(default_factory=dict)  # of the networks that its prompts name

@@ -14,26 +14,25 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from darkroom.core.errors import OutOfMemory, OutputError
+from darkroom.core.errors import OutOfMemory
 from darkroom.core.event import Event
 from darkroom.core.model import Kind, ModelCard
 from darkroom.core.recipe import Recipe, UsedModel
 from darkroom.core.request import ResolvedRequest
 from darkroom.engine.engine import Engine
-from darkroom.engine.latent import preview
 from darkroom.engine.models import Model
 from darkroom.engine.plan import Plan, Record
 from darkroom.engine.run import Frame
 from darkroom.engine.script import Script
-from darkroom.media.image import save_preview
 from darkroom.sampling import Course, Denoiser, Step, sample
+from darkroom.tasks.canvas import Canvas, canvas_of
 from darkroom.tasks.course import course_of, guidance_of
 from darkroom.tasks.fitting import Use
-from darkroom.tasks.job import Job
+from darkroom.tasks.job import Job, drained
 from darkroom.tasks.networks import worn
+from darkroom.tasks.previews import Previews
 from darkroom.tasks.refiner import refined, refiner_notes
 from darkroom.tasks.regions import with_regions
 from darkroom.tasks.rig import Rig
@@ -69,9 +68,10 @@ class Passes:
         self._model: Model | None = model
         self._rig: Rig | None = None
         self._plans: dict[Use, Plan] = {}
+        self._canvas: tuple[ResolvedRequest, Canvas | None] | None = None  # the latest
         self._worn = ExitStack()
         self._walked = 0  # steps of all pictures in the runs before this one
-        self._previewing = True
+        self._previews = Previews(engine, job, say=self.note)
 
     @property
     def rig(self) -> Rig:
@@ -139,6 +139,13 @@ class Passes:
                 told |= plan.beside(main)
         return told | main.record()
 
+    def canvas(self, request: ResolvedRequest) -> Canvas | None:
+        """What `request` begins with, in pixels; made once for pictures that differ in prompts."""
+        unworded = request.model_copy(update={"prompt": "", "negative_prompt": ""})
+        if self._canvas is None or self._canvas[0] != unworded:
+            self._canvas = unworded, canvas_of(request, self.job.pictures)
+        return self._canvas[1]
+
     def note(self, *said: str) -> None:
         """Tell the user once of what stays the same from picture to picture."""
         self.notes += [text for text in dict.fromkeys(said) if text not in self._said]
@@ -146,8 +153,7 @@ class Passes:
 
     def drain(self) -> Iterator[Event]:
         """The notes as warnings."""
-        while self.notes:
-            yield Event("warning", {"text": self.notes.pop(0)})
+        return drained(self.notes)
 
     def course(self, request: ResolvedRequest, images: range, start: Start = NOTHING) -> Course:
         """The values of one run."""
@@ -219,7 +225,7 @@ class Passes:
             for step in sample(denoise, course, empty):
                 yield from self.drain()
                 yield self._stepped(batch, step, time.monotonic() - began, stage=stage)
-                yield from self._preview(batch.start, step)
+                yield from self._previews.of(batch.start, step.clean[0], self.rig)
         self._walked += step.count * len(batch)
         return step.x
 
@@ -266,18 +272,3 @@ class Passes:
             "rate": number / max(seconds, 1e-9),
         }
         return Event("step", told)
-
-    def _preview(self, image: int, step: Step) -> Iterator[Event]:
-        path = self.job.previews
-        if path is None or not self._previewing or not self.job.clock.due():
-            return
-        began = time.monotonic()
-        pixels = preview(step.clean[0], self.rig.model.preview)
-        try:
-            save_preview(Image.fromarray(pixels.numpy()), path)
-        except OutputError as error:
-            self._previewing = False
-            yield Event("warning", {"text": f"no previews: {error}"})
-            return
-        self.job.clock.made(time.monotonic() - began)
-        yield Event("preview", {"image": image, "path": str(path)})

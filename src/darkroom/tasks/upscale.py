@@ -20,27 +20,12 @@ from darkroom.engine.engine import Engine
 from darkroom.engine.mosaic import Tiling
 from darkroom.media.metadata import Found
 from darkroom.media.picture import read_picture
-from darkroom.tasks.enlarge import FILTERS, card_of, check_size, enlarge, too_small
+from darkroom.tasks.enlarge import FILTERS, Target, card_of, check_size, enlarge, too_small
 from darkroom.tasks.finished import Used, recipe_of, said_by, saved
 from darkroom.tasks.fitting import with_room
-from darkroom.tasks.job import Job
+from darkroom.tasks.job import Job, drained
 from darkroom.tasks.paint import painted, settled
 from darkroom.tasks.restore import restored
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """The size that a picture is enlarged to, and what of that is kept; px."""
-
-    enlarged: tuple[int, int]
-    size: tuple[int, int]
-
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        """The middle, as Pillow crops."""
-        width, height = self.size
-        left, top = (self.enlarged[0] - width) // 2, (self.enlarged[1] - height) // 2
-        return left, top, left + width, top + height
 
 
 def target_of(request: UpscaleRequest, size: tuple[int, int]) -> Target:
@@ -142,7 +127,7 @@ class _Upscale:
             other = self._enlarged(request.second)
             picture = Image.blend(picture, other, request.second_visibility)
         yield from self.drain()
-        picture = picture.crop(target.box) if target.size != target.enlarged else picture
+        picture = picture.crop(target.box()) if target.size != target.enlarged else picture
         alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
         if request.paint is not None:
             colours = picture.convert("RGB")
@@ -162,18 +147,17 @@ class _Upscale:
 
     def recipe(self) -> Recipe:
         request = self.request
-        used: Used = [("upscaler", card_of(name, self.job)) for name in self.networks]
+        cards: Used = [("upscaler", card_of(name, self.job)) for name in self.networks]
         if request.restore is not None:
-            used.append(("restorer", self.job.cards[Kind.RESTORER, request.restore.model]))
+            cards.append(("restorer", self.job.cards[Kind.RESTORER, request.restore.model]))
         seed = 0
         if request.paint is not None:
-            used.append(("paint", self.card))
+            cards.append(("paint", self.card))
             seed = request.paint.seed or 0
-        return recipe_of(self.engine, request, used, found=self.found, seed=seed)
+        return recipe_of(self.engine, request, cards, found=self.found, seed=seed)
 
     def drain(self) -> Iterator[Event]:
-        while self.notes:
-            yield Event("warning", {"text": self.notes.pop(0)})
+        return drained(self.notes)
 
     @property
     def networks(self) -> list[str]:

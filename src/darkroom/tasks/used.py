@@ -1,10 +1,16 @@
-"""Which files took part in a picture, for its recipe."""
+"""What took part in a picture, for its recipe: files, the device, versions."""
 
 from collections.abc import Iterator
+from typing import Any
+
+import torch
 
 from darkroom.core.model import Kind, ModelCard
 from darkroom.core.recipe import Role, UsedModel
 from darkroom.core.request import ResolvedRequest
+from darkroom.engine.device import Device
+from darkroom.engine.plan import Record
+from darkroom.engine.versions import versions
 from darkroom.tasks.enlarge import FILTERS, card_of
 from darkroom.tasks.hires import LATENT
 from darkroom.tasks.job import Job
@@ -31,6 +37,16 @@ def others_of(request: ResolvedRequest, job: Job) -> Iterator[UsedModel]:
 def used(role: Role, card: ModelCard) -> UsedModel:
     """A file in a recipe."""
     return UsedModel(role=role, name=card.name, sha256=card.sha256)
+
+
+def made_on(device: Device, plan: Record) -> dict[str, Any]:
+    """The fields of a recipe that say what made it: the device, the plan on it, and versions."""
+    threads = {"threads": torch.get_num_threads()} if device.kind == "cpu" else {}
+    return {
+        "device": f"{device.kind} {str(device.dtype).removeprefix('torch.')}",
+        "plan": plan | threads,
+        "versions": versions(),
+    }
 
 
 def _named(request: ResolvedRequest) -> Iterator[tuple[Role, Kind, str | None]]:

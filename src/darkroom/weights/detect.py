@@ -40,6 +40,7 @@ CURES: Mapping[Kind, str] = {  # of what is used together with a checkpoint
     Kind.EMBEDDING: "Write its name in the prompt to use it.",
     Kind.HYPERNETWORK: "Write <hypernet:NAME:1> in the prompt to use it.",
     Kind.VAE: "Use it with --vae, together with a checkpoint.",
+    Kind.PREVIEW: "Use it with --preview, together with a checkpoint.",
     Kind.UNET: WHOLE,
 }
 VAE_WANTED = "Name a VAE of SD1, SD2 or SDXL."
@@ -220,7 +221,7 @@ def _misfit(header: Header, faults: Mapping[str, Sequence[str]], total: int) -> 
 
 def cure(identity: Identity) -> str:
     """What to do with a file that is no checkpoint which this version runs."""
-    if identity.kind in (Kind.VAE, Kind.UNET) and identity.arch is Arch.OTHER:
+    if identity.kind in (Kind.VAE, Kind.PREVIEW, Kind.UNET) and identity.arch is Arch.OTHER:
         return RUNS
     return CURES.get(identity.kind, RUNS)
 

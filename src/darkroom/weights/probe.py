@@ -15,6 +15,7 @@ from darkroom.weights.detect import RUNS, Detected, checkpoint_of, cure, vae_of
 from darkroom.weights.identify import Identity, identity_of
 from darkroom.weights.layouts.checkpoint import FAMILIES, UNET, VAE, Place
 from darkroom.weights.names import EMA, Names
+from darkroom.weights.preview import detect_preview
 from darkroom.weights.table import BITS, Header
 
 PRECISIONS = {
@@ -126,8 +127,8 @@ def _tried(names: Names, identity: Identity) -> tuple[Detected | None, bool, tup
     """(the checkpoint that it is, whether it runs, what is wrong)"""
     header = names.header
     try:
-        if identity.kind is Kind.VAE:
-            vae_of(header, identity)
+        if identity.kind in (Kind.VAE, Kind.PREVIEW):
+            vae_of(header, identity) if identity.kind is Kind.VAE else detect_preview(header)
             return None, True, ()
         if identity.runs:
             found = checkpoint_of(names, identity)

@@ -11,6 +11,8 @@ from darkroom.core.model import Arch
 from darkroom.weights import claims
 from darkroom.weights.header import Header
 from darkroom.weights.names import Names
+from darkroom.weights.preview import latent_channels, preview_arch
+from darkroom.weights.topology import LATENT, OTHER_LATENTS
 from darkroom.weights.upscaler_measure import measure_upscaler
 
 Look = tuple[str, Arch]  # label, family
@@ -22,9 +24,6 @@ TOKEN = {768: Arch.SD1, 1024: Arch.SD2, 1280: Arch.SDXL}  # widths of token vect
 EMBEDDING = "a textual inversion embedding"
 MOST_TOKENS = 64  # in one file of embeddings
 EITHER = "SD1 or SDXL"  # what the text encoder that both have cannot tell apart
-
-LATENT = 4  # channels
-LATENTS = {16: "Flux or Stable Diffusion 3 (16 channels)", 32: "Flux.2 (32 channels)"}
 
 
 def by_context(names: Names) -> Arch:
@@ -279,9 +278,18 @@ def vae(label: str, names: Names) -> Look:
     name = names.first("decoder.conv_in.weight") or ""
     latent = names.size(name, 1)
     if latent != LATENT:
-        what = LATENTS.get(latent, f"another family ({latent} channels)")
+        what = OTHER_LATENTS.get(latent, f"another family ({latent} channels)")
         return f"a VAE of {what}", Arch.OTHER
     return label, vae_arch(names.header)
+
+
+def preview(label: str, names: Names) -> Look:
+    """A decoder for previews, by its latents and its words."""
+    channels = latent_channels(names.header)
+    if channels not in (0, LATENT):
+        what = OTHER_LATENTS.get(channels, f"another family ({channels} channels)")
+        return f"{label} of {what}", Arch.OTHER
+    return named(label, preview_arch(names.header))
 
 
 def vae_arch(header: Header) -> Arch:
@@ -320,6 +328,8 @@ LOOKS: Mapping[str, Callable[[str, Names], Look]] = {
     "an AnimateDiff motion module": motion,
     "a UNet alone": unet,
     "a VAE alone": vae,
+    "a preview decoder (TAESD)": preview,
+    "a preview decoder (VAE-approx)": preview,
     "a text encoder alone": text_encoder,
     "an upscaler (ESRGAN)": upscaler,
     "an upscaler (compact ESRGAN)": upscaler,

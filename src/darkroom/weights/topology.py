@@ -10,6 +10,8 @@ from typing import Literal
 SD1_CONTEXT = 768  # width of the text states in every real SD1.x file
 HEAD_WIDTH = 64
 FACTOR = 8  # pixels per latent pixel, along one side, in every Stable Diffusion
+LATENT = 4  # channels of latents
+OTHER_LATENTS = {16: "Flux or Stable Diffusion 3 (16 channels)", 32: "Flux.2 (32 channels)"}
 SD_SCALE, SDXL_SCALE = 0.18215, 0.13025  # of latents; SD1 and SD2 share one VAE
 CLIP_POSITIONS = 77  # tokens that a text encoder reads at a time
 CLIP_VOCABULARY = 49408  # tokens that the tokenizer gives
@@ -117,3 +119,26 @@ class CompactDims:
     features: int
     layers: int  # convolutions between the first and the last
     scale: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TinyDims:
+    """The decoder of a tiny autoencoder (TAESD). Levels run from the latent's size up."""
+
+    latent_channels: int
+    widths: tuple[int, ...]  # channels per level
+    blocks: tuple[int, ...]  # residual blocks per level
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent pixel, along one side."""
+        return int(2 ** (len(self.widths) - 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApproxDims:
+    """A1111's VAE-approx: plain convolutions on the latent at twice its size."""
+
+    channels: tuple[int, ...]  # latent channels first, 3 last
+    kernels: tuple[int, ...]  # sides of the convolutions, all odd
+    factor: int = 2  # pixels per latent pixel, along one side

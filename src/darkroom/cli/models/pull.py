@@ -36,6 +36,7 @@ _FOLDER_KINDS = {folder: kind for kind, folder in FOLDERS.items()}  # taken too,
 _USES = {
     Kind.CHECKPOINT: 'darkroom txt2img --model "{}" …',
     Kind.VAE: 'darkroom txt2img --vae "{}" …',
+    Kind.PREVIEW: 'darkroom txt2img --preview "{}" …',
     Kind.LORA: "<lora:{}:1> in a prompt",
     Kind.HYPERNETWORK: "<hypernet:{}:1> in a prompt",
     Kind.EMBEDDING: "{} in a prompt",

@@ -25,6 +25,7 @@ PLURALS = {
     Kind.RESTORER: "restorers of faces",
     Kind.SEGMENTER: "models for cut-outs",
     Kind.CAPTIONER: "captioners",
+    Kind.PREVIEW: "preview decoders",
     Kind.TEXT_ENCODER: "text encoders",
     Kind.UNET: "UNets",
     Kind.UNKNOWN: "others",

@@ -11,7 +11,7 @@ B batch, S = 128 px.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -49,9 +49,25 @@ class Sight(nn.Module):
         """Logits by head; pictures of another size are averaged down first."""
         if pictures.shape[-1] != SIDE:
             pictures = functional.adaptive_avg_pool2d(pictures, SIDE)
-        states = self.blocks(functional.relu(self.stem(pictures)))
-        pooled = torch.cat([states.mean((2, 3)), states.amax((2, 3))], 1)
-        return {name: head(pooled) for name, head in self.heads.items()}
+        return self.at_their_size(pictures)
+
+    def at_their_size(self, pictures: Tensor) -> dict[str, Tensor]:
+        """The same of pictures (B, 3, H, W) as they are; small ones are learnt from faster."""
+        states = self.features(pictures)
+        return {name: head(states) for name, head in self.heads.items()}
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """What all heads decide by, (B, F)."""
+        return self.pooled(self.places(pictures))
+
+    def places(self, pictures: Tensor) -> Tensor:
+        """What is seen at each place, (B, C, h, w) at 1/32."""
+        seen: Tensor = self.blocks(functional.relu(self.stem(pictures)))
+        return seen
+
+    def pooled(self, places: Tensor) -> Tensor:
+        """All places together, (B, 2 C)."""
+        return torch.cat([places.mean((2, 3)), places.amax((2, 3))], 1)
 
 
 class _Block(nn.Module):
@@ -72,29 +88,35 @@ class _Block(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What the classes of each head are called; plurals take no article."""
+    """What the classes of each head are called; plurals take no article.
+
+    `places` says how an object stands in front of a background that is no colour: "in a forest".
+    """
 
     classes: Mapping[str, Sequence[str]]
     plurals: frozenset[str]
+    places: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> Self:
         """Read what `metadata` of a file says; KeyError or ValueError if it says nothing."""
         classes = json.loads(metadata["classes"])
-        return cls(
-            {name: classes[name] for name in HEADS}, frozenset(json.loads(metadata["plurals"]))
-        )
+        plurals = frozenset(json.loads(metadata["plurals"]))
+        places = json.loads(metadata.get("places", "{}"))
+        return cls({name: classes[name] for name in HEADS}, plurals, places)
 
     def metadata(self) -> dict[str, str]:
         """As it stands in a file."""
         classes = {name: list(names) for name, names in self.classes.items()}
-        return {"classes": json.dumps(classes), "plurals": json.dumps(sorted(self.plurals))}
+        told = {"classes": classes, "plurals": sorted(self.plurals), "places": dict(self.places)}
+        return {name: json.dumps(value) for name, value in told.items()}
 
     def sentence(self, thing: str, colour: str, *, background: str, style: str) -> str:
         """Say it as the starter's prompts do."""
         phrase = f"{colour} {thing}".strip()
         subject = phrase if thing in self.plurals else f"{article(phrase)} {phrase}"
-        return f"{subject} on {article(background)} {background} background, {style}"
+        usual = f"on {article(background)} {background} background"
+        return f"{subject} {self.places.get(background, usual)}, {style}"
 
 
 class Starter:

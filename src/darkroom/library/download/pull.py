@@ -44,6 +44,7 @@ FOLDERS = {  # as ComfyUI calls them; the library knows these names
     Kind.IP_ADAPTER: "ipadapter",
     Kind.MOTION: "animatediff_models",
     Kind.UPSCALER: "upscale_models",
+    Kind.PREVIEW: "vae_approx",
     Kind.TEXT_ENCODER: "text_encoders",
     Kind.UNET: "unet",
     Kind.UNKNOWN: "other",

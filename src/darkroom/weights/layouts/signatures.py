@@ -248,11 +248,16 @@ PARTS = (
         some=("first_stage_model.decoder.conv_in.weight", "decoder.conv_in.weight"),
     ),
     Rule(
-        Kind.VAE, Arch.OTHER, "a preview decoder (TAESD)",
+        Kind.PREVIEW, Arch.OTHER, "a preview decoder (TAESD)",
         some=(
             "decoder.layers.0.weight", "taesd_decoder.*", "decoder.1.weight", "3.conv.0.weight",
             "encoder.layers.0.weight", "1.conv.0.weight",
         ),
+    ),
+    Rule(
+        Kind.PREVIEW, Arch.OTHER, "a preview decoder (VAE-approx)",
+        every=("conv1.weight", "conv8.weight"),
+        widths=(("conv1.weight", 2, 7), ("conv8.weight", 0, 3)), without=("conv9.weight", "fc*"),
     ),
     Rule(Kind.CAPTIONER, Arch.OTHER, "a BLIP captioner", some=("text_decoder.bert.*",)),
     Rule(
